@@ -1,0 +1,59 @@
+# The verbs of the kit. "make" alone lists them. Every one sets up .venv first, if need be.
+
+SHELL := /bin/bash
+PYTHON := .venv/bin/python
+
+# Given on the command line only: make demo IMAGE=photo.png STYLE=red_ember V=1
+IMAGE =
+STYLE =
+V =
+export IMAGE STYLE V
+
+.PHONY: help
+help: ## list the verbs
+	@awk -F ':.*## ' '/^[a-z.]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
+
+.PHONY: env
+env: ## set up .venv with everything the kit needs
+	@bash tools/set_up.sh
+
+.PHONY: demo
+demo: env ## cat.jpg -> Triton + OneFlow -> result.jpg (IMAGE=photo.png STYLE=red_ember V=1)
+	@$(PYTHON) -m serving_kit demo $${IMAGE:+--image "$$IMAGE"} $${STYLE:+--style "$$STYLE"} $${V:+-v}
+
+.PHONY: test
+test: env ## run every test, the notebooks among them
+	@$(PYTHON) -m ruff check --quiet .
+	@$(PYTHON) -m ruff format --quiet --check .
+	@$(PYTHON) -m pytest
+
+.PHONY: lab
+lab: env ## open the notebooks in JupyterLab
+	@$(PYTHON) -m jupyterlab notebooks/00_quickstart.ipynb
+
+.PHONY: models
+models: env ## export the models into model_repository/
+	@$(PYTHON) -m serving_kit models
+
+.PHONY: styles
+styles: env ## draw all 26 styles on one contact sheet, styles.png (IMAGE=photo.png)
+	@$(PYTHON) -m serving_kit styles $${IMAGE:+--image "$$IMAGE"}
+
+.PHONY: notebooks
+notebooks: env ## run all notebooks and save them with their outputs
+	@$(PYTHON) tools/record_notebooks.py
+
+.PHONY: assets
+assets: env ## rebuild the weights and the photo from their packages; compare with assets/
+	@$(PYTHON) tools/build_assets.py
+
+.PHONY: lock
+lock: ## renew the lock after a change of environment.yml
+	@bash tools/lock.sh
+
+.PHONY: clean
+clean: ## remove what the other verbs made, but .venv
+	@rm -rf build result.jpg before_after.png styles.png notebooks/result.jpg
+	@rm -rf model_repository/*/[0-9]*/
+	@find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
+	@rm -rf .pytest_cache .ruff_cache

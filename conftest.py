@@ -1,0 +1,118 @@
+"""What holds for every test: nothing is left behind, and how long each notebook takes is told."""
+
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+import uuid
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent
+MARK = "SERVING_KIT_TEST_SESSION"
+#: Servers whose kernel was killed are given this long to be gone.
+LEFTOVER_SECONDS = 20
+
+_seconds_of_notebook = defaultdict(float)
+
+
+def pytest_sessionstart(session):
+    os.environ[MARK] = uuid.uuid4().hex
+    # A folder of our own for temporary files shows which of them stay.
+    os.environ["TMPDIR"] = tempfile.tempdir = tempfile.mkdtemp(prefix="serving-kit-tests-")
+    session.config.before = snapshot()
+
+
+def pytest_runtest_logreport(report):
+    path, _, cell = report.nodeid.partition("::")
+    if cell and path.endswith(".ipynb"):
+        _seconds_of_notebook[Path(path).name] += report.duration
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session):
+    """Compare processes, files, shared memory and what git sees with before the tests."""
+    deadline = time.monotonic() + LEFTOVER_SECONDS
+    while (left := leftovers(session.config.before)) and time.monotonic() < deadline:
+        time.sleep(0.5)
+    session.config.leftovers = left
+    shutil.rmtree(os.environ["TMPDIR"], ignore_errors=True)
+    if left:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    if _seconds_of_notebook:
+        terminalreporter.section("seconds of each notebook")
+        for name, seconds in sorted(_seconds_of_notebook.items()):
+            terminalreporter.line(f"{seconds:7.1f}  {name}")
+    if config.leftovers:
+        terminalreporter.section("left behind by the tests", red=True)
+        for line in config.leftovers:
+            terminalreporter.line(line)
+
+
+def snapshot():
+    """Return what exists now: shared memory, temporary files, what git sees as changed or new."""
+    status = subprocess.run(
+        ["git", "status", "--porcelain"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    return {
+        "shared memory": {file.name for file in Path("/dev/shm").iterdir()},
+        "temporary file": {
+            file.name
+            for file in Path(os.environ["TMPDIR"]).iterdir()
+            if not file.name.startswith("pytest-of-")  # pytest removes these itself, later
+        },
+        "file": set(status.stdout.splitlines()),
+    }
+
+
+def leftovers(before):
+    """Return a line for each thing that is there now and was not before."""
+    ours, others = processes()
+    lines = [f"process {pid}: {command(pid)}" for pid in ours if command(pid)]
+    now = snapshot()
+    now["shared memory"] -= mapped_by(others)
+    for kind in before:
+        lines += [f"{kind}: {name}" for name in sorted(now[kind] - before[kind])]
+    return lines
+
+
+def processes():
+    """Return the PIDs of the processes that inherited this session's mark, and of all others."""
+    mark = f"{MARK}={os.environ[MARK]}".encode()
+    ours, others = [], []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdecimal() or int(entry.name) == os.getpid():
+            continue
+        try:
+            marked = mark in (entry / "environ").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        (ours if marked else others).append(int(entry.name))
+    return ours, others
+
+
+def command(pid):
+    """Return the command line of a process; empty when it has ended."""
+    try:
+        text = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+    except OSError:
+        return ""
+    return text[:200]
+
+
+def mapped_by(pids):
+    """Return the names in /dev/shm that these processes, which are not ours, have mapped."""
+    names = set()
+    for pid in pids:
+        try:
+            lines = Path(f"/proc/{pid}/maps").read_text().splitlines()
+        except OSError:
+            continue
+        names |= {line.rpartition("/dev/shm/")[2] for line in lines if "/dev/shm/" in line}
+    return names

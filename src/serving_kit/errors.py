@@ -1,0 +1,37 @@
+"""The kit's errors: one tree, so that one ``except`` catches whatever the kit has to say.
+
+::
+
+    ServingKitError
+    ├── ImageError    a picture that cannot be read, or is not one
+    ├── StyleError    a style that does not exist
+    ├── ExportError   a module that does not become a saved graph with the same answers
+    ├── ServerError   a server that does not start, or died
+    └── ClientError   a request that the server refused, or never answered
+
+Every message says what was found, what was expected and what to do next.
+"""
+
+
+class ServingKitError(Exception):
+    """Base of all errors that the kit raises on purpose."""
+
+
+class ImageError(ServingKitError):
+    """A picture that cannot be read, or is not one."""
+
+
+class StyleError(ServingKitError):
+    """A style that does not exist."""
+
+
+class ExportError(ServingKitError):
+    """A module that does not become a saved graph with the same answers."""
+
+
+class ServerError(ServingKitError):
+    """A server that does not start, or died."""
+
+
+class ClientError(ServingKitError):
+    """A request that the server refused, or never answered."""

@@ -1,0 +1,56 @@
+"""Write a folder so that a reader sees all of it, or what was there before, and nothing between."""
+
+import contextlib
+import ctypes
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+# Of Linux's renameat2(2).
+AT_FDCWD = -100
+RENAME_EXCHANGE = 2
+
+
+@contextlib.contextmanager
+def replaced_folder(target: Path) -> Iterator[Path]:
+    """Write a folder so that it appears whole, or not at all.
+
+    Yields an empty folder beside ``target``. When the block ends well, it takes the place of
+    ``target`` in one step; when it fails or is interrupted, it is removed and ``target`` is as it
+    was. What a killed writer left is removed by the next one; writers wait for each other.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    prefix = f".{target.name}.partial-"
+    lock = os.open(target.parent, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for left_over in target.parent.glob(f"{prefix}*"):
+            shutil.rmtree(left_over)
+        partial = Path(tempfile.mkdtemp(prefix=prefix, dir=target.parent))
+        partial.chmod(0o755)  # mkdtemp's 0700 would keep a server of another user out
+        try:
+            yield partial
+            if target.exists():
+                _exchange(partial, target)
+            else:
+                partial.rename(target)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+    finally:
+        os.close(lock)
+
+
+def _exchange(one: Path, other: Path) -> None:
+    """Exchange two folders' names in one step (Linux's renameat2, which Python does not have)."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    names = AT_FDCWD, os.fsencode(one), AT_FDCWD, os.fsencode(other)
+    if libc.renameat2(*names, RENAME_EXCHANGE) == 0:
+        return
+    # A file system without it (some network shares): two steps, the old folder kept until then.
+    aside = one.with_name(f"{one.name}-old")
+    other.rename(aside)
+    one.rename(other)
+    aside.rename(one)

@@ -1,0 +1,196 @@
+"""Pictures in and out of the model: load_image, recover_image, and pictures side by side."""
+
+import os
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from serving_kit.errors import ImageError
+
+
+def read_image(path: str | Path) -> np.ndarray:
+    """Read any picture that OpenCV reads.
+
+    Grey, 16-bit, palette and CMYK pictures become 8-bit colour; what is transparent is laid on
+    white; the rotation that a camera noted in a JPEG is carried out.
+
+    Returns:
+        uint8 (H, W, 3), BGR as everywhere in OpenCV, 0 to 255.
+
+    Raises:
+        ImageError: there is no such file, it is not a picture, or it is too large.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise ImageError(f"there is no file {path}; give the path of a picture")
+    if not path.is_file():
+        raise ImageError(f"{path} is a folder or a device; give the path of a picture")
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ImageError(f"{path} cannot be read: {error.strerror}") from None
+    return decode_image(content, name=str(path))
+
+
+def decode_image(content: bytes, name: str = "the picture") -> np.ndarray:
+    """Decode the bytes of a picture file; see ``read_image``."""
+    # With IMREAD_COLOR OpenCV turns JPEGs as their EXIF says; only IMREAD_UNCHANGED keeps alpha,
+    # which no JPEG has.
+    jpeg = content.startswith(b"\xff\xd8")
+    flags = cv2.IMREAD_COLOR if jpeg else cv2.IMREAD_UNCHANGED
+    try:
+        pixels = cv2.imdecode(np.frombuffer(content, np.uint8), flags) if content else None
+    except cv2.error as error:
+        reason = "it has too many pixels" if "CV_IO_MAX_IMAGE" in str(error) else error.err
+        raise ImageError(f"{name} cannot be decoded: {reason}") from None
+    if pixels is None:
+        raise ImageError(f"{name} is not a picture that OpenCV can read (JPEG, PNG, WebP, ...)")
+    return _as_bgr8(pixels, name)
+
+
+def _as_bgr8(pixels: np.ndarray, name: str) -> np.ndarray:
+    """Turn (H, W), (H, W, 3) or (H, W, 4) pixels of 8 or 16 bits into uint8 (H, W, 3)."""
+    if pixels.dtype == np.uint16:
+        pixels = cv2.convertScaleAbs(pixels, alpha=255 / 65535)
+    if pixels.dtype != np.uint8:
+        raise ImageError(f"{name} has {pixels.dtype} pixels; give one with 8 or 16 bits a colour")
+    if pixels.ndim == 2:
+        return cv2.cvtColor(pixels, cv2.COLOR_GRAY2BGR)
+    if pixels.shape[2] == 4:
+        alpha = pixels[..., 3:].astype(np.float32) / 255
+        return (pixels[..., :3] * alpha + 255 * (1 - alpha)).round().astype(np.uint8)
+    return pixels
+
+
+def load_image(path: str | Path, height: int, width: int) -> tuple[np.ndarray, int, int]:
+    """Read a picture and make it what the model takes.
+
+    The whole picture is stretched to ``height`` x ``width``; ``recover_image`` stretches the
+    result back, so that its aspect ratio is the picture's own.
+
+    Returns:
+        float32 (1, 3, height, width), RGB, 0 to 255; then the picture's own width and height.
+
+    Raises:
+        ImageError: see ``read_image``.
+    """
+    picture = read_image(path)
+    h, w = picture.shape[:2]
+    return to_model(picture, height, width), w, h
+
+
+def to_model(picture: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Turn a picture, uint8 (H, W, 3) BGR, into float32 (1, 3, height, width), RGB, 0 to 255."""
+    rgb = cv2.cvtColor(resize(picture, height, width), cv2.COLOR_BGR2RGB)
+    return np.ascontiguousarray(rgb.transpose(2, 0, 1)[None], np.float32)
+
+
+def recover_image(output: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Turn the model's answer into a picture of the size ``height`` x ``width``.
+
+    Args:
+        output: float32 (1, 3, H, W), RGB, 0 to 255.
+        height: of the picture, in pixels.
+        width: of the picture, in pixels.
+
+    Returns:
+        uint8 (height, width, 3), BGR, ready for ``cv2.imwrite``.
+    """
+    rgb = np.rint(np.clip(output[0], 0, 255)).astype(np.uint8).transpose(1, 2, 0)
+    return resize(cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), height, width)
+
+
+def resize(picture: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Resize a picture: averaging areas where it shrinks, bicubic where it grows."""
+    h, w = picture.shape[:2]
+    if (h, w) == (height, width):
+        return picture
+    shrinks = height * width < h * w
+    return cv2.resize(
+        picture, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
+    )
+
+
+def check_writable(path: str | Path) -> None:
+    """Check that ``write_image`` will be able to write this file.
+
+    Raises:
+        ImageError: its ending names no format that OpenCV writes, or its folder is missing or
+            closed to us.
+    """
+    path = Path(path)
+    if not path.suffix or not cv2.haveImageWriter(path.name):
+        raise ImageError(f"{path.name} does not end in a picture format; use .jpg, .png or .webp")
+    if path.is_dir():
+        raise ImageError(f"{path} cannot be written: it is a folder")
+    if not path.parent.is_dir():
+        raise ImageError(f"{path} cannot be written: there is no folder {path.parent}")
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise ImageError(f"{path} cannot be written: permission denied")
+
+
+def write_image(path: str | Path, picture: np.ndarray) -> None:
+    """Write a picture, uint8 (H, W, 3) BGR, in the format that the file's ending names.
+
+    Raises:
+        ImageError: see ``check_writable``; or the disk is full.
+    """
+    path = Path(path)
+    check_writable(path)
+    _, content = cv2.imencode(path.suffix, picture)
+    try:
+        path.write_bytes(content)
+    except OSError as error:
+        raise ImageError(f"{path} cannot be written: {error.strerror}") from None
+
+
+def side_by_side(*pictures: np.ndarray, height: int = 400, gap: int = 8) -> np.ndarray:
+    """Return pictures, uint8 (H, W, 3) BGR, beside each other, all of one height, on white."""
+    shown = []
+    for picture in pictures:
+        h, w = picture.shape[:2]
+        # Very long or flat pictures keep their shape within a tile of at most 4 : 1.
+        scale = min(height / h, 4 * height / w)
+        shown.append(resize(picture, max(1, round(h * scale)), max(1, round(w * scale))))
+    tallest = max(picture.shape[0] for picture in shown)
+    columns = []
+    for picture in shown:
+        rows, w = picture.shape[:2]
+        column = np.full((tallest, w, 3), 255, np.uint8)
+        top = (tallest - rows) // 2
+        column[top : top + rows] = picture
+        columns += [column, np.full((tallest, gap, 3), 255, np.uint8)]
+    return np.hstack(columns[:-1])
+
+
+def contact_sheet(
+    tiles: list[tuple[str, np.ndarray]], columns: int = 6, width: int = 300
+) -> np.ndarray:
+    """Lay out pictures of one size, uint8 (H, W, 3) BGR, in rows, each with its caption above."""
+    caption_height = 26
+    cells = []
+    for caption, picture in tiles:
+        h, w = picture.shape[:2]
+        small = resize(picture, max(1, round(h * width / w)), width)
+        head = np.full((caption_height, width, 3), 255, np.uint8)
+        cv2.putText(
+            head, caption, (4, 18), cv2.FONT_HERSHEY_SIMPLEX, 0.55, (0, 0, 0), 1, cv2.LINE_AA
+        )
+        cells.append(cv2.copyMakeBorder(
+            np.vstack([head, small]), 0, 6, 3, 3, cv2.BORDER_CONSTANT, value=(255, 255, 255)
+        ))  # fmt: skip
+    cells += [np.full_like(cells[0], 255)] * (-len(cells) % columns)
+    return np.vstack([np.hstack(cells[i : i + columns]) for i in range(0, len(cells), columns)])
+
+
+def show(**pictures: np.ndarray) -> None:
+    """Show pictures of one size, uint8 (H, W, 3) BGR, in a notebook, each under its name.
+
+    They go into the notebook as one JPEG, a tenth of what a plot of them as PNG takes.
+    """
+    from IPython.display import Image, display
+
+    sheet = contact_sheet(list(pictures.items()), columns=len(pictures), width=450)
+    _, jpeg = cv2.imencode(".jpg", sheet, [cv2.IMWRITE_JPEG_QUALITY, 85])
+    display(Image(jpeg.tobytes()))

@@ -1,0 +1,148 @@
+"""StyleNet, the model of the course: a photo in, the same photo as a painting out.
+
+The network is the one of Dumoulin, Shlens and Kudlur, "A Learned Representation for Artistic
+Style" (2017): every convolution is shared by all styles, and a style is nothing but one row of
+scale and shift for each instance norm (conditional instance normalization). Its 26 styles and
+their weights are described in ``assets/README.md``.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import oneflow as flow
+from oneflow import nn
+from oneflow.nn import functional as F
+
+from serving_kit.paths import WEIGHTS
+from serving_kit.styles import DEFAULT_STYLE, style_index
+
+
+class InstanceNorm(nn.Module):
+    """Instance norm with a learned scale (gamma) and shift (beta) for each channel.
+
+    Every mean and every broadcast stays 4-D: OneFlow 0.9.0's own ``nn.InstanceNorm2d`` flattens
+    to 2-D and 3-D, whose broadcasts take about a hundred times longer on a CPU.
+    """
+
+    def __init__(self, channels: int, eps: float = 1e-5):
+        super().__init__()
+        self.eps = eps
+        self.gamma = nn.Parameter(flow.ones(1, channels, 1, 1))
+        self.beta = nn.Parameter(flow.zeros(1, channels, 1, 1))
+
+    def forward(self, x: flow.Tensor) -> flow.Tensor:
+        """Normalize each channel of each image of ``x``, float32 (N, C, H, W), over its pixels."""
+        centered = x - x.mean(dim=(2, 3), keepdim=True)
+        variance = (centered * centered).mean(dim=(2, 3), keepdim=True)
+        return centered * flow.rsqrt(variance + self.eps) * self.gamma + self.beta
+
+
+class ConvNorm(nn.Module):
+    """Reflection padding, a convolution without bias, an instance norm."""
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1):
+        super().__init__()
+        self.pad = nn.ReflectionPad2d(kernel_size // 2)
+        self.conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, bias=False)
+        self.norm = InstanceNorm(out_channels)
+
+    def forward(self, x: flow.Tensor) -> flow.Tensor:
+        """Map float32 (N, in_channels, H, W) to (N, out_channels, H / stride, W / stride)."""
+        return self.norm(self.conv(self.pad(x)))
+
+
+class Residual(nn.Module):
+    """Two 3x3 ConvNorms whose result is added to what came in; no relu after the second."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.first = ConvNorm(channels, channels, 3)
+        self.second = ConvNorm(channels, channels, 3)
+
+    def forward(self, x: flow.Tensor) -> flow.Tensor:
+        """Map float32 (N, C, H, W) to the same shape."""
+        return x + self.second(F.relu(self.first(x)))
+
+
+class Upsample(nn.Module):
+    """Double height and width by repeating every pixel.
+
+    The operator behind ``nn.UpsamplingNearest2d``, called by name: the class of OneFlow 0.9.0
+    warns whenever an ``nn.Graph`` traces it.
+    """
+
+    def forward(self, x: flow.Tensor) -> flow.Tensor:
+        """Map float32 (N, C, H, W) to (N, C, 2 H, 2 W)."""
+        return flow._C.upsample_nearest_2d(
+            x, height_scale=2.0, width_scale=2.0, data_format="channels_first"
+        )
+
+
+class StyleNet(nn.Module):
+    """The style network with one style folded in: 3 ConvNorms, 6 residuals, 3 ConvNorms."""
+
+    def __init__(self):
+        super().__init__()
+        self.contract = nn.ModuleList(
+            [ConvNorm(3, 32, 9), ConvNorm(32, 32, 3, stride=2), ConvNorm(32, 32, 3, stride=2)]
+        )
+        self.residuals = nn.ModuleList([Residual(32) for _ in range(6)])
+        self.expand = nn.ModuleList([ConvNorm(32, 8, 3), ConvNorm(8, 4, 3)])
+        self.paint = ConvNorm(4, 3, 9)
+        self.upsample = Upsample()
+
+    def forward(self, images: flow.Tensor) -> flow.Tensor:
+        """Paint images.
+
+        Args:
+            images: float32 (N, 3, H, W), RGB, 0 to 255; H and W multiples of 4, at least 16.
+
+        Returns:
+            float32 (N, 3, H, W), RGB, 0 to 255.
+        """
+        x = images * (1 / 255)
+        for layer in self.contract:
+            x = F.relu(layer(x))
+        for layer in self.residuals:
+            x = layer(x)
+        for layer in self.expand:
+            x = F.relu(layer(self.upsample(x)))
+        return flow.sigmoid(self.paint(x)) * 255
+
+
+def style_state(weights: Path, style: str | int) -> dict[str, np.ndarray]:
+    """Read the state dict of a StyleNet for one style from the ``.npz`` of all 26.
+
+    The file has, for each layer, ``<layer>.w`` (out, in, k, k) and the rows of all styles,
+    ``<layer>.norm.gamma`` and ``<layer>.norm.beta``, both (26, out).
+    """
+    row = style_index(style)
+    layers = {"contract.0": "contract.0", "contract.1": "contract.1", "contract.2": "contract.2"}
+    for i in range(6):
+        layers |= {f"residuals.{i}.first": f"res.{i}.0", f"residuals.{i}.second": f"res.{i}.1"}
+    layers |= {"expand.0": "expand.0", "expand.1": "expand.1", "paint": "expand.2"}
+    state = {}
+    with np.load(weights) as arrays:
+        for layer, name in layers.items():
+            state[f"{layer}.conv.weight"] = arrays[f"{name}.w"]
+            for part in ("gamma", "beta"):
+                state[f"{layer}.norm.{part}"] = arrays[f"{name}.norm.{part}"][row].reshape(
+                    1, -1, 1, 1
+                )
+    return state
+
+
+def load_stylenet(style: str | int = DEFAULT_STYLE, weights: Path = WEIGHTS) -> StyleNet:
+    """Build a StyleNet that paints in one style, ready for inference.
+
+    Args:
+        style: a name from ``serving_kit.styles.STYLES``, or its index, 0 to 25.
+        weights: the ``.npz`` of all styles.
+
+    Raises:
+        StyleError: there is no such style.
+    """
+    model = StyleNet()
+    state = {name: flow.tensor(array) for name, array in style_state(weights, style).items()}
+    model.load_state_dict(state)
+    return model.eval()

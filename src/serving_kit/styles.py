@@ -1,0 +1,58 @@
+"""The names of the 26 styles. No framework is imported here, so that ``--help`` is quick."""
+
+import difflib
+
+from serving_kit.errors import StyleError
+
+#: The styles in the order of the weights. The network came without names; these were chosen by
+#: looking at the contact sheet that ``make styles`` draws.
+STYLES = (
+    "amber_mist",
+    "yellow_blocks",
+    "charcoal_peach",
+    "carnival_glass",
+    "crimson_pastel",
+    "autumn_oil",
+    "violet_speckle",
+    "primary_colors",
+    "magenta_crayon",
+    "slate_and_rose",
+    "copper_etching",
+    "golden_ink",
+    "lilac_haze",
+    "lime_woodcut",
+    "frosted_teal",
+    "stained_glass",
+    "indigo_pastel",
+    "woven_ribbons",
+    "carved_parchment",
+    "starry_night",
+    "red_ember",
+    "pink_collage",
+    "inked_porcelain",
+    "dusky_gouache",
+    "cream_wave",
+    "pebble_mosaic",
+)
+
+DEFAULT_STYLE = "starry_night"
+
+
+def style_index(style: str | int) -> int:
+    """Return the row of a style in the weights.
+
+    Args:
+        style: a name from ``STYLES``, or its index as an int or in digits: 0 to 25.
+
+    Raises:
+        StyleError: there is no such style; the nearest name is suggested.
+    """
+    if isinstance(style, int) or style.isdecimal():
+        if 0 <= int(style) < len(STYLES):
+            return int(style)
+        raise StyleError(f"style {style} does not exist: the styles are 0 to {len(STYLES) - 1}")
+    if style in STYLES:
+        return STYLES.index(style)
+    near = difflib.get_close_matches(style, STYLES, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"choose one of: {', '.join(STYLES)}"
+    raise StyleError(f"style {style!r} does not exist; {hint}")

@@ -1,0 +1,132 @@
+"""The backend "oneflow" in a real Triton: right answers, and one sentence for what is wrong."""
+
+import shutil
+
+import numpy as np
+import pytest
+import tritonclient.http as httpclient
+from tritonclient.utils import InferenceServerException
+
+from serving_kit.client import infer
+from serving_kit.errors import ServerError
+from serving_kit.saved_graph import SavedGraph
+from serving_kit.server import TritonServer
+
+
+def random_image(size, seed=0):
+    return np.random.default_rng(seed).uniform(0, 255, (1, 3, size, size)).astype(np.float32)
+
+
+@pytest.fixture
+def client(server):
+    with httpclient.InferenceServerClient(server.url) as client:
+        yield client
+
+
+def test_served_and_in_process_answers_are_equal(server):
+    images = [random_image(256, seed) for seed in range(3)]
+    served = [infer(image, url=server.url) for image in images]
+    with SavedGraph(server.model_repository / "fast_neural_style" / "1" / "model") as graph:
+        for image, answer in zip(images, served, strict=True):
+            assert np.abs(graph(image)[0] - answer).max() < 0.001
+
+
+def test_the_pages_configuration_is_served(client):
+    config = client.get_model_config("fast_neural_style")
+    assert (config["backend"], config["max_batch_size"]) == ("oneflow", 1)
+    assert config["input"][0]["dims"] == config["output"][0]["dims"] == [3, 256, 256]
+
+
+def test_triton_refuses_what_does_not_fit(client):
+    for name, shape, datatype in (
+        ("INPUT_0", (1, 3, 64, 64), "FP32"),
+        ("INPUT_0", (2, 3, 256, 256), "FP32"),
+        ("INPUT_0", (1, 3, 256, 256), "FP64"),
+        ("INPUT_1", (1, 3, 256, 256), "FP32"),
+    ):
+        tensor = httpclient.InferInput(name, shape, datatype)
+        dtype = {"FP32": np.float32, "FP64": np.float64}[datatype]
+        tensor.set_data_from_numpy(np.zeros(shape, dtype))
+        with pytest.raises(InferenceServerException) as caught:
+            client.infer("fast_neural_style", [tensor])
+        assert caught.value.status() == "400"
+    assert client.is_model_ready("fast_neural_style")
+
+
+def test_a_batch_runs_row_by_row(small_repository):
+    config = small_repository / "small" / "config.pbtxt"
+    config.write_text(config.read_text().replace("max_batch_size: 1", "max_batch_size: 4"))
+    rows = [random_image(64, seed) for seed in range(3)]
+    with TritonServer(small_repository) as server:
+        together = infer(np.concatenate(rows), model="small", url=server.url)
+        alone = [infer(row, model="small", url=server.url) for row in rows]
+    assert np.array_equal(together, np.concatenate(alone))
+
+
+BROKEN = {
+    "no model folder": (
+        lambda model: shutil.rmtree(model / "1" / "model"),
+        "1/model is not a folder: expected the graph there",
+    ),
+    "no mlir": (
+        lambda model: (model / "1" / "model" / "model.mlir").unlink(),
+        "this folder holds a state dict",
+    ),
+    "half copied mlir": (
+        lambda model: cut(model / "1" / "model" / "model.mlir"),
+        "model.mlir ends too early (half copied?)",
+    ),
+    "missing variable": (
+        lambda model: (model / "1" / "model" / "module.paint.norm.beta" / "out").unlink(),
+        "beta/out is missing: the graph has a variable module.paint.norm.beta, float32 [1, 3, 1,",
+    ),
+    "half copied variable": (
+        lambda model: cut(model / "1" / "model" / "module.paint.conv.weight" / "out"),
+        "out has 1944 bytes, but float32 [3, 4, 9, 9] needs 3888; copy the folder again",
+    ),
+    "wrong name": (
+        lambda model: edit(model, "INPUT_0", "IMAGE"),
+        "config.pbtxt of small names the inputs IMAGE, but the graph has INPUT_0",
+    ),
+    "wrong type": (
+        lambda model: edit(model, "TYPE_FP32", "TYPE_FP64"),
+        "config.pbtxt of small: INPUT_0 is TYPE_FP64, but the graph has TYPE_FP32",
+    ),
+    "wrong dims": (
+        lambda model: edit(model, "3, 64, 64", "3, 64, 65"),
+        "config.pbtxt of small: INPUT_0 has dims [3, 64, 65], but the graph has [3, 64, 64]",
+    ),
+    "batch in the dims": (
+        lambda model: edit(model, "3, 64, 64", "1, 3, 64, 64"),
+        "has dims [1, 3, 64, 64], but the graph has [3, 64, 64] (without the batch)",
+    ),
+    "no batch in the dims": (
+        lambda model: edit(model, "max_batch_size: 1", "max_batch_size: 0"),
+        "dims [3, 64, 64], but the graph has [1, 3, 64, 64] (with every dimension",
+    ),
+    "a GPU that is not there": (
+        lambda model: edit(model, "KIND_CPU", "KIND_GPU\n    gpus: [ 0 ]"),
+        "specifies invalid or unsupported gpu id 0",
+    ),
+}
+
+
+def cut(file):
+    content = file.read_bytes()
+    file.write_bytes(content[: len(content) // 2])
+
+
+def edit(model, old, new):
+    config = model / "config.pbtxt"
+    text = config.read_text()
+    assert old in text
+    config.write_text(text.replace(old, new))
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_what_is_wrong_with_a_model_is_told_at_load(small_repository, case):
+    break_it, sentence = BROKEN[case]
+    break_it(small_repository / "small")
+    with pytest.raises(ServerError) as caught:
+        TritonServer(small_repository).start()
+    assert sentence in str(caught.value)

@@ -1,0 +1,141 @@
+"""What is exported gives the module's answers; what does not is not exported."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import oneflow as flow
+import pytest
+from oneflow import nn
+
+from serving_kit import models
+from serving_kit.errors import ExportError
+from serving_kit.export import export_version
+from serving_kit.graph_folder import read_graph_folder
+from serving_kit.saved_graph import SavedGraph
+from serving_kit.stylenet import load_stylenet
+
+
+@pytest.fixture
+def image():
+    return np.random.default_rng(1).uniform(0, 255, (1, 3, 64, 64)).astype(np.float32)
+
+
+class Wrapped(nn.Module):
+    """StyleNet with something done to its answer; long enough for OneFlow's graphs."""
+
+    def __init__(self, change):
+        super().__init__()
+        self.stylenet = load_stylenet()
+        self.change = change
+
+    def forward(self, x):
+        return self.change(self.stylenet(x))
+
+
+def test_the_saved_graph_gives_the_modules_answers(small_version, image):
+    with flow.no_grad():
+        expected = load_stylenet()(flow.tensor(image)).numpy()
+    with SavedGraph(small_version / "model") as graph:
+        (found,) = graph(image)
+        (other,) = graph(image[..., ::-1])  # must not touch the answer before it
+        (again,) = graph(image)
+    assert np.abs(found - expected).max() < 1e-3
+    assert np.array_equal(found, again) and not np.array_equal(found, other)
+
+
+def test_the_record_tells_what_was_proven(small_version):
+    record = json.loads((small_version / "export.json").read_text())
+    assert record["source"] == "a test"
+    assert record["oneflow"] == flow.__version__
+    assert record["inputs"] == record["outputs"] == ["float32 [1, 3, 64, 64]"]
+    assert record["reloaded_against_graph"] <= 1e-3
+
+
+def test_wrong_inputs_are_told(small_version, image):
+    with SavedGraph(small_version / "model") as graph:
+        with pytest.raises(ValueError, match="the graph has 1 inputs, but 2 were given"):
+            graph(image, image)
+        with pytest.raises(
+            ValueError, match=r"input 0 is float64 \[1, 3, 64, 64\], but the graph takes float32"
+        ):
+            graph(image.astype(np.float64))
+        with pytest.raises(ValueError, match=r"input 0 is float32 \[3, 64, 64\], but the graph"):
+            graph(image[0])
+        assert len(graph(image)) == 1  # and it still works
+
+
+def test_several_outputs_come_in_the_order_of_build(tmp_path, image):
+    module = Wrapped(lambda y: (y, y * 2, [y.mean()][0], y[:, :1]))
+    export_version(module, [image], tmp_path / "1")
+    shapes = [spec.shape for spec in read_graph_folder(tmp_path / "1" / "model").outputs]
+    assert shapes == [(1, 3, 64, 64), (1, 3, 64, 64), (), (1, 1, 64, 64)]
+    with SavedGraph(tmp_path / "1" / "model") as graph:
+        y, double, mean, red = graph(image)
+    assert np.array_equal(double, y * 2) and np.array_equal(red, y[:, :1])
+    assert abs(mean - y.mean()) < 1e-2
+
+
+def test_random_answers_are_refused_and_nothing_is_left(tmp_path, image):
+    module = Wrapped(lambda y: y + flow.rand(1, 3, 64, 64))
+    with pytest.raises(ExportError, match=r"nothing was exported\. Does forward\(\) use"):
+        export_version(module, [image], tmp_path / "1")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_failed_export_leaves_the_version_that_was_there(tmp_path, image, small_version):
+    version = tmp_path / "1"
+    version.mkdir()
+    (version / "precious").write_text("kept")
+    with pytest.raises(ExportError, match="Wrapped cannot become a saved graph: ValueError: oops"):
+        export_version(Wrapped(_raise), [image], version)
+    assert [path.name for path in version.iterdir()] == ["precious"]
+    assert list(tmp_path.iterdir()) == [version]
+
+
+def _raise(_):
+    raise ValueError("oops")
+
+
+def test_what_is_no_tensor_is_refused(tmp_path, image):
+    with pytest.raises(ExportError, match="must return a tensor, or a tuple or list of tensors"):
+        export_version(Wrapped(lambda y: {"picture": y}), [image], tmp_path / "1")
+
+
+def test_the_modules_mode_is_kept(tmp_path, image):
+    module = Wrapped(lambda y: y).train()
+    export_version(module, [image], tmp_path / "1")
+    assert module.training and module.stylenet.training
+
+
+def test_an_export_that_is_killed_leaves_no_half_model(tmp_path):
+    version = tmp_path / "fast_neural_style" / "1"
+    child = subprocess.Popen(
+        [sys.executable, "-m", "serving_kit.models", "19", version], stderr=subprocess.DEVNULL
+    )
+    # It is killed in the middle of writing: flow.save has begun, the comparison has not ended.
+    while not list(version.parent.glob(".1.partial-*/model/*/out")):
+        assert child.poll() is None
+    os.kill(child.pid, signal.SIGKILL)
+    child.wait()
+    assert not version.exists()
+    models._export_in_child("red_ember", version)
+    assert list(version.parent.iterdir()) == [version]
+    read_graph_folder(version / "model")
+
+
+def test_models_are_exported_once_and_again_when_out_of_date(tmp_path, monkeypatch):
+    monkeypatch.setattr(models, "ROOT", tmp_path)
+    repository = models.repository_for("red_ember")
+    model = repository / "fast_neural_style"
+    first = (model / "1").stat().st_ino
+    assert (model / "config.pbtxt").exists() and (model / "configs" / "cpu.pbtxt").exists()
+    assert models.repository_for("red_ember") == repository
+    assert (model / "1").stat().st_ino == first
+    (model / "1" / "model" / "model.mlir").write_text("module {")
+    models.repository_for("red_ember")
+    assert (model / "1").stat().st_ino != first
+    read_graph_folder(model / "1" / "model")

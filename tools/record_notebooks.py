@@ -1,0 +1,52 @@
+"""Run the notebooks from their first cell to their last and save them with their outputs.
+
+``make notebooks`` runs this on all of them, in order; arguments name some. Code cells get the
+counts 1 to n, metadata is made the same for all, so that a change of a notebook in git is a
+change of what it says.
+"""
+
+import os
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+
+NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
+METADATA = {
+    "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
+    "language_info": {"name": "python", "version": "3.10"},
+}
+CELL_SECONDS = 300
+
+
+def record(path: Path) -> None:
+    """Execute one notebook in its own folder and save it in place, unless a cell fails."""
+    notebook = nbformat.read(path, as_version=4)
+    client = NotebookClient(
+        notebook, timeout=CELL_SECONDS, resources={"metadata": {"path": str(path.parent)}}
+    )
+    client.execute()
+    notebook.metadata = nbformat.from_dict(METADATA)
+    for cell in notebook.cells:
+        # Times of day, and who ran it, have no place in the repository.
+        cell.metadata.pop("execution", None)
+    nbformat.validate(notebook)
+    nbformat.write(notebook, path)
+
+
+def main() -> None:
+    """Record the notebooks given as arguments, or all."""
+    # ipykernel copies what C++ prints into the outputs, but not under pytest, which is what
+    # nbval compares with; this makes recording the same.
+    os.environ["PYTEST_CURRENT_TEST"] = "recording"
+    paths = [Path(name).resolve() for name in sys.argv[1:]] or sorted(NOTEBOOKS.glob("*.ipynb"))
+    for path in paths:
+        began = time.monotonic()
+        record(path)
+        print(f"{path.name}: {time.monotonic() - began:.0f} s")
+
+
+if __name__ == "__main__":
+    main()
