@@ -29,7 +29,8 @@ test: env ## run every test, the notebooks among them
 
 .PHONY: lab
 lab: env ## open the notebooks in JupyterLab
-	@$(PYTHON) -m jupyterlab notebooks/00_quickstart.ipynb
+	@$(PYTHON) -m jupyterlab $$([ "$$(id -u)" -ne 0 ] || echo --allow-root) \
+	  --notebook-dir=notebooks notebooks/00_quickstart.ipynb
 
 .PHONY: models
 models: env ## export the models into model_repository/

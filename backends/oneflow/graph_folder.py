@@ -172,6 +172,11 @@ def _position(spec: TensorSpec) -> int:
 def _check_variable(path: Path, spec: TensorSpec) -> None:
     """Check that a variable's file is there and as large as its shape says."""
     file = path / spec.name / "out"
+    if not file.is_file() and spec.name.startswith("FreeEagerTensor"):
+        raise GraphFolderError(
+            f"{file} is missing: a tensor, {spec}, was made inside build(), and OneFlow 0.9.0 does "
+            "not save its values; make it a buffer of the module (register_buffer) and save again"
+        )
     if not file.is_file():
         raise GraphFolderError(
             f"{file} is missing: the graph has a variable {spec.name}, {spec}; copy the folder "

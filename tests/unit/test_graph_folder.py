@@ -98,6 +98,11 @@ def test_a_missing_variable(folder):
     assert "m.w/out is missing: the graph has a variable m.w, int32 [2, 3]" in refused(folder)
 
 
+def test_a_tensor_made_inside_build(folder):
+    change(folder, '"m.w"', '"FreeEagerTensor-2"')
+    assert "int32 [2, 3], was made inside build(), and OneFlow 0.9.0 does not" in refused(folder)
+
+
 def test_a_variable_of_the_wrong_size(folder):
     np.arange(5, dtype=np.int32).tofile(folder / "m.w" / "out")
     assert "m.w/out has 20 bytes, but int32 [2, 3] needs 24" in refused(folder)

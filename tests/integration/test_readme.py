@@ -1,0 +1,136 @@
+"""Every command of the README and of the lessons' last words is one that a test runs."""
+
+import contextlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from urllib.error import URLError
+from urllib.request import urlopen
+
+import cv2
+import pytest
+
+from serving_kit.paths import ROOT
+
+SECONDS = 300
+
+#: Where each command of the README is run.
+RUN_BY = {
+    "make demo": "test_make_demo",
+    "make test": "CI, and whoever runs this",
+    "make demo IMAGE=assets/cat.jpg STYLE=red_ember V=1": "test_make_demo",
+    "make styles": "test_make_styles",
+    "make lab": "test_make_lab",
+    # There is no conda in CI: test_set_up.py installs the list the way conda has pip do it.
+    "conda env create -f environment.yml": "not run",
+}
+
+
+def commands_of(text):
+    blocks = re.findall(r"^```shell\n(.*?)^```", text, re.S | re.M)
+    lines = [line.partition("#")[0].strip() for block in blocks for line in block.splitlines()]
+    return [line for line in lines if line]
+
+
+@pytest.fixture
+def make_environment(tmp_path):
+    """The variables of a fresh shell: no make above this one, no virtual environment."""
+    dropped = ("MAKE", "MFLAGS", "VIRTUAL_ENV", "IMAGE", "STYLE")
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(dropped)}
+    return kept | {"HOME": str(tmp_path), "BROWSER": "true"}
+
+
+@pytest.fixture
+def clone(tmp_path):
+    """This very tree, with its own environment behind a link, where commands write their files."""
+    clone = tmp_path / "clone"
+    clone.mkdir()
+    for path in ROOT.iterdir():
+        if path.name not in (".git", "build", ".pytest_cache", ".ruff_cache"):
+            (clone / path.name).symlink_to(path)
+    (clone / ".venv").unlink(missing_ok=True)
+    (clone / "tools").unlink()
+    (clone / "tools").mkdir()
+    (clone / "tools" / "set_up.sh").write_text("exit 0\n")
+    (clone / ".venv" / "bin").mkdir(parents=True)
+    python = clone / ".venv" / "bin" / "python"
+    python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+    python.chmod(0o755)
+    return clone
+
+
+def run(command, folder, environment):
+    return subprocess.run(
+        command.split(),
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+
+
+def test_every_command_of_the_readme_is_known():
+    assert set(commands_of((ROOT / "README.md").read_text())) == set(RUN_BY)
+
+
+@pytest.mark.parametrize("command", [command for command in RUN_BY if "make demo" in command])
+def test_make_demo(clone, make_environment, command):
+    done = run(command, clone, make_environment)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [line.split()[0] for line in done.stdout.splitlines()] == (
+        ["server", "inference", "check", "files"] if "V=1" in command else
+        ["server", "inference", "files"]
+    )  # fmt: skip
+    assert (clone / "result.jpg").exists() and (clone / "before_after.png").exists()
+
+
+def test_make_styles(clone, make_environment):
+    done = run("make styles", clone, make_environment)
+    assert (done.returncode, done.stderr) == (0, "")
+    sheet = cv2.imread(str(clone / "styles.png"))
+    assert sheet.shape[1] == 6 * 306 and sheet.std() > 30
+
+
+def test_make_lab(clone, make_environment):
+    lab = subprocess.Popen(
+        ["make", "lab"],
+        cwd=clone,
+        env=make_environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    give_up = threading.Timer(SECONDS, os.killpg, (lab.pid, signal.SIGKILL))
+    give_up.start()
+    try:
+        words = (line.split()[-1] for line in lab.stderr if "http://localhost" in line)
+        address, _, token = next(words).partition("/lab?")
+        while lab.poll() is None:  # the address is told a moment before it is opened
+            with (
+                contextlib.suppress(ConnectionError, URLError),
+                urlopen(f"{address}/api/contents/00_quickstart.ipynb?{token}") as answer,
+            ):
+                assert json.load(answer)["type"] == "notebook"
+                break
+            time.sleep(0.1)
+        assert lab.poll() is None
+    finally:
+        give_up.cancel()
+        os.killpg(lab.pid, signal.SIGTERM)
+        lab.communicate(timeout=SECONDS)
+
+
+def test_make_alone_lists_the_verbs(make_environment):
+    listed = subprocess.run(
+        ["make"], cwd=ROOT, env=make_environment, capture_output=True, text=True, check=True
+    ).stdout
+    for verb in ("demo", "test", "lab", "models", "styles", "notebooks", "lock", "clean"):
+        assert re.search(rf"^  make {verb} +\w", listed, re.M)
