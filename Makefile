@@ -40,6 +40,10 @@ models: env ## export the models into model_repository/
 styles: env ## draw all 26 styles on one contact sheet, styles.png (IMAGE=photo.png)
 	@$(PYTHON) -m serving_kit styles $${IMAGE:+--image "$$IMAGE"}
 
+.PHONY: bench
+bench: env ## measure what the backend costs; prints tables
+	@$(PYTHON) benchmarks/backend.py
+
 .PHONY: notebooks
 notebooks: env ## run all notebooks and save them with their outputs
 	@$(PYTHON) tools/record_notebooks.py

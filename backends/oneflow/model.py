@@ -3,6 +3,8 @@
 Triton's python backend loads this file for every model whose config.pbtxt says
 ``backend: "oneflow"``. The graph lies in ``<repository>/<model>/<version>/model``; its inputs
 are called INPUT_0, INPUT_1, ... and its outputs OUTPUT_0, OUTPUT_1, ..., in the graph's order.
+
+OneFlow itself is not imported here: it runs in a worker process (``isolation.py``).
 """
 
 import json
@@ -10,99 +12,174 @@ from pathlib import Path
 
 import numpy as np
 import triton_python_backend_utils as pb_utils
-from graph_folder import GraphFolder, GraphFolderError, TensorSpec, read_graph_folder
+from graph_folder import GraphFolderError, read_graph_folder
+from isolation import GraphRefused, IsolatedGraph, WorkerDied, WorkerError
+from model_config import check_config, complete, read_settings
+
+RESTARTS = "oneflow_worker_restarts_total"
+
+
+class RequestError(ValueError):
+    """A request that is wrong in itself."""
 
 
 class TritonPythonModel:
     """One instance of one version of a model."""
 
+    @staticmethod
+    def auto_complete_config(auto_complete_model_config):
+        """Fill in the inputs and outputs that config.pbtxt leaves out, from the graph itself."""
+        config = auto_complete_model_config.as_dict()
+        if config["input"] and config["output"]:
+            return auto_complete_model_config
+        try:
+            missing = complete(config, read_graph_folder(Path(pb_utils.get_model_dir()) / "model"))
+        except GraphFolderError as error:
+            raise pb_utils.TritonModelException(str(error)) from None
+        for entry in missing.get("input", []):
+            auto_complete_model_config.add_input(entry)
+        for entry in missing.get("output", []):
+            auto_complete_model_config.add_output(entry)
+        return auto_complete_model_config
+
     def initialize(self, args: dict[str, str]) -> None:
         """Load the graph on the instance's device.
 
         Raises:
-            TritonModelException: the folder is not whole, or config.pbtxt does not fit the graph.
+            TritonModelException: the folder is not whole, config.pbtxt does not fit the graph, or
+                OneFlow will not load it.
         """
-        # Not at the top: Triton loads this file once more to complete configurations, and
-        # importing oneflow there would cost every start two seconds.
-        from saved_graph import SavedGraph
-
         config = json.loads(args["model_config"])
         path = Path(args["model_repository"]) / args["model_version"] / "model"
         device = "cpu"
         if args["model_instance_kind"] == "GPU":
             device = f"cuda:{args['model_instance_device_id']}"
+        self.rows = config.get("max_batch_size", 0) or None
+        self.who = f"{args['model_name']} version {args['model_version']}"
+        self.log = pb_utils.Logger
         try:
-            check_config(config, read_graph_folder(path))
-            self.graph = SavedGraph(path, device)
-        except GraphFolderError as error:
+            folder = read_graph_folder(path)
+            check_config(config, folder)
+            self.settings = read_settings(config)
+            sizes = self.settings.batch_sizes
+            self.graph = IsolatedGraph(
+                folder,
+                device,
+                rows=self.rows,
+                batch_sizes=None if sizes is None else list(sizes),
+                run_seconds=self.settings.run_timeout_seconds,
+                retries=self.settings.max_retries,
+                log=lambda sentence: self.log.log_warn(f"{self.who}: {sentence}"),
+            )
+        except (GraphFolderError, GraphRefused) as error:
             raise pb_utils.TritonModelException(str(error)) from None
-        self.batched = config.get("max_batch_size", 0) > 0
+        self._make_metric(args)
+
+    def _make_metric(self, args: dict[str, str]) -> None:
+        family = pb_utils.MetricFamily(
+            name=RESTARTS,
+            description="OneFlow processes that died, or were killed, and were replaced",
+            kind=pb_utils.MetricFamily.COUNTER,
+        )
+        labels = {"model": args["model_name"], "version": args["model_version"]}
+        self.family, self.metric = family, family.Metric(labels=labels)
+        self.counted = 0
 
     def execute(self, requests: list) -> list:
         """Answer each request; one that fails gets an error of its own and harms no other."""
-        return [self._answer(request) for request in requests]
+        responses, good = {}, []
+        for i, request in enumerate(requests):
+            try:
+                good.append((i, self._inputs_of(request)))
+            except RequestError as error:
+                responses[i] = _error(str(error), pb_utils.TritonError.INVALID_ARG)
+        for group in self._groups(good):
+            for i, response in self._answer_together(group, requests):
+                responses[i] = response
+        self._count_restarts()
+        return [responses[i] for i in range(len(requests))]
 
-    def _answer(self, request) -> "pb_utils.InferenceResponse":
-        names = [f"INPUT_{i}" for i in range(len(self.graph.folder.inputs))]
+    def _inputs_of(self, request) -> list[np.ndarray]:
+        """Return a request's inputs in the graph's order."""
+        arrays = []
+        for i in range(len(self.graph.tensors.inputs)):
+            array = pb_utils.get_input_tensor_by_name(request, f"INPUT_{i}").as_numpy()
+            if (
+                self.settings.reject_non_finite
+                and array.dtype.kind == "f"
+                and not np.isfinite(array).all()
+            ):
+                raise RequestError(
+                    f"INPUT_{i} has NaN or infinite values, which this model refuses "
+                    "(parameter reject_non_finite)"
+                )
+            arrays.append(array)
+        return arrays
+
+    def _groups(self, good: list) -> list[list]:
+        """Split the requests into groups that fit into one run; alone where there is no batch."""
+        groups, rows = [], 0
+        for entry in good:
+            n = len(entry[1][0]) if self.rows else 0
+            if groups and self.rows and rows + n <= self.rows:
+                groups[-1].append(entry)
+                rows += n
+            else:
+                groups.append([entry])
+                rows = n
+        return groups
+
+    def _answer_together(self, group: list, requests: list) -> list:
+        """Join requests, run them as one, split the answer; (index, response) for each."""
         try:
-            tensors = [pb_utils.get_input_tensor_by_name(request, name) for name in names]
-            results = self._run([tensor.as_numpy() for tensor in tensors])
-        except ValueError as error:
-            reason = pb_utils.TritonError(str(error), pb_utils.TritonError.INVALID_ARG)
-            return pb_utils.InferenceResponse(error=reason)
-        wanted = request.requested_output_names()
-        outputs = [(f"OUTPUT_{i}", result) for i, result in enumerate(results)]
-        return pb_utils.InferenceResponse(
-            [pb_utils.Tensor(name, result) for name, result in outputs if name in wanted]
-        )
+            rows = self._place(group)
+            self.graph.run(rows)
+        except WorkerDied as death:
+            if len(group) > 1:  # one of them may be poison; the others shall not suffer for it
+                return [
+                    pair for entry in group for pair in self._answer_together([entry], requests)
+                ]
+            return [(group[0][0], _error(str(death), pb_utils.TritonError.UNAVAILABLE))]
+        except WorkerError as error:
+            return [(i, _error(str(error), pb_utils.TritonError.INTERNAL)) for i, _ in group]
+        responses, begin = [], 0
+        for i, arrays in group:
+            end = begin + (len(arrays[0]) if self.rows else 0)
+            where = slice(begin, end) if self.rows else slice(None)
+            responses.append((i, self._respond(requests[i], where)))
+            begin = end
+        return responses
 
-    def _run(self, arrays: list[np.ndarray]) -> list[np.ndarray]:
-        """Run the graph, row by row where config.pbtxt says that requests carry a batch."""
-        if not self.batched:
-            return list(self.graph(*arrays))
-        rows = [self.graph(*(array[i : i + 1] for array in arrays)) for i in range(len(arrays[0]))]
-        return [np.concatenate(parts) for parts in zip(*rows, strict=True)]
+    def _place(self, group: list) -> int:
+        """Put the inputs of a group behind each other into shared memory; return their rows."""
+        begin = 0
+        for _, arrays in group:
+            end = begin + (len(arrays[0]) if self.rows else 0)
+            for target, array in zip(self.graph.tensors.inputs, arrays, strict=True):
+                np.copyto(target[begin:end] if self.rows else target, array)
+            begin = end
+        return begin
+
+    def _respond(self, request, where: slice) -> "pb_utils.InferenceResponse":
+        wanted = request.requested_output_names()
+        tensors = []
+        for i, output in enumerate(self.graph.tensors.outputs):
+            if f"OUTPUT_{i}" in wanted:
+                # Copied: the next run, of another group, writes to the same memory.
+                rows = output[where].copy() if self.rows else output.copy()
+                tensors.append(pb_utils.Tensor(f"OUTPUT_{i}", rows))
+        return pb_utils.InferenceResponse(tensors)
+
+    def _count_restarts(self) -> None:
+        restarts = self.graph.restarts
+        if restarts > self.counted:
+            self.metric.increment(restarts - self.counted)
+            self.counted = restarts
 
     def finalize(self) -> None:
-        """Give the graph back: a process that exits while OneFlow holds one hangs."""
+        """End the worker process."""
         self.graph.close()
 
 
-def check_config(config: dict, folder: GraphFolder) -> None:
-    """Compare the configuration's names, types and dims with the graph's.
-
-    Raises:
-        GraphFolderError: naming the tensor, what config.pbtxt says and what the graph has.
-    """
-    batched = config.get("max_batch_size", 0) > 0
-    for kind, specs in (("input", folder.inputs), ("output", folder.outputs)):
-        entries = {entry["name"]: entry for entry in config[kind]}
-        expected = {f"{kind.upper()}_{i}": spec for i, spec in enumerate(specs)}
-        if set(entries) != set(expected):
-            raise GraphFolderError(
-                f"config.pbtxt of {config['name']} names the {kind}s "
-                f"{', '.join(sorted(entries)) or '(none)'}, but the graph has "
-                f"{', '.join(expected)}; write these names"
-            )
-        for name, spec in expected.items():
-            _check_tensor(config["name"], entries[name], spec, batched)
-
-
-def _check_tensor(model: str, entry: dict, spec: TensorSpec, batched: bool) -> None:
-    place = f"config.pbtxt of {model}: {entry['name']}"
-    if entry["data_type"] != spec.triton_type:
-        raise GraphFolderError(
-            f"{place} is {entry['data_type']}, but the graph has {spec.triton_type}; write that"
-        )
-    if batched and spec.shape[:1] != (1,):
-        raise GraphFolderError(
-            f"{place} has the shape {list(spec.shape)} in the graph, without a batch of 1 in "
-            "front; write max_batch_size: 0, or trace the graph with a batch of 1"
-        )
-    dims = [int(size) for size in entry["dims"]]
-    expected = list(spec.shape[1:] if batched else spec.shape)
-    if dims != expected:
-        rule = "without the batch" if batched else "with every dimension, as max_batch_size is 0"
-        raise GraphFolderError(
-            f"{place} has dims {dims}, but the graph has {expected} ({rule}); write these"
-        )
+def _error(text: str, code: int) -> "pb_utils.InferenceResponse":
+    return pb_utils.InferenceResponse(error=pb_utils.TritonError(text, code))

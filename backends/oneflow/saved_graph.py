@@ -1,19 +1,20 @@
 """Run a graph that ``flow.save`` wrote, without the Python source it was traced from.
 
-``SavedGraph(folder, device)(*arrays)`` works in any process that can import oneflow: in Triton's
-stub, in a notebook, in a test.
+``SavedGraph(folder, device)(*arrays)`` works in any process that can import oneflow: in the
+backend's worker, in a notebook, in a test.
 """
 
 import gc
 import itertools
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import oneflow as flow
 import oneflow.framework.session_context as session_context
 from google.protobuf import text_format
-from graph_folder import GraphFolder, read_graph_folder
+from graph_folder import GraphFolder, TensorSpec, read_graph_folder
 from oneflow._oneflow_internal import MakeInitialScope, eager
 from oneflow._oneflow_internal.nn.graph import (
     CNNGraph,
@@ -23,6 +24,7 @@ from oneflow._oneflow_internal.nn.graph import (
 )
 from oneflow.core.job.job_pb2 import Job
 from oneflow.framework.tensor_tuple_util import convert_to_tensor_tuple
+from rebatch import rebatch
 
 #: Numbers for jobs. OneFlow aborts when two jobs of a process share one, and counts the graphs
 #: that are traced in this process from 0.
@@ -46,48 +48,55 @@ class SavedGraph:
     def __init__(self, path: str | Path, device: str = "cpu"):
         self.folder = read_graph_folder(path)
         self.device = flow.device(device)
-        variables = [
-            flow.tensor(self.folder.read_variable(spec), device=self.device)
-            for spec in self.folder.variables
-        ]
-        self._outputs = [
-            flow.empty(spec.shape, dtype=_flow_dtype(spec.dtype), device=self.device)
-            for spec in self.folder.outputs
-        ]
-        self._variables = convert_to_tensor_tuple(variables)
-        self._output_tuple = convert_to_tensor_tuple(self._outputs)
-        self._graph = self._compile()
+        self._job = _read_job(self.folder)
+        self._variables = convert_to_tensor_tuple(
+            [
+                flow.tensor(self.folder.read_variable(spec), device=self.device)
+                for spec in self.folder.variables
+            ]
+        )
+        shapes = tuple(spec.shape for spec in self.folder.inputs)
+        self._plans = {shapes: self._compile(self._job, self.folder.inputs, self.folder.outputs)}
 
-    def _compile(self) -> CNNGraph:
-        """Compile the job and bind it to this object's inputs, outputs and variables."""
-        job = _load_job(self.folder, self.device)
-        name = job.job_conf.job_name
-        session = session_context.GetDefaultSession()
-        session.TryInit()
-        inputs = [
-            flow.empty(spec.shape, dtype=_flow_dtype(spec.dtype), device=self.device)
-            for spec in self.folder.inputs
-        ]
-        graph = CNNGraph(name, job.SerializeToString(), next(_serial), session._session_ctx)
-        SoftSyncNNGraphBuffers(self._output_tuple, graph)
-        graph.register_input_op_names_and_tensors(
-            [spec.name for spec in self.folder.inputs], convert_to_tensor_tuple(inputs)
+    def add_batch(self, n: int) -> None:
+        """Compile a second plan, for n rows at once, of a graph that was traced with one.
+
+        Its answers are to be compared with those of single rows before they are trusted: see
+        ``rebatch``.
+
+        Raises:
+            CannotBatch: naming the operator that stands in the way.
+        """
+        inputs = [replace(spec, shape=(n, *spec.shape[1:])) for spec in self.folder.inputs]
+        outputs = [replace(spec, shape=(n, *spec.shape[1:])) for spec in self.folder.outputs]
+        shapes = tuple(spec.shape for spec in inputs)
+        if shapes not in self._plans:
+            self._plans[shapes] = self._compile(rebatch(self._job, n), inputs, outputs)
+
+    def drop_batch(self, n: int) -> None:
+        """Give a plan of ``add_batch`` back."""
+        shapes = tuple((n, *spec.shape[1:]) for spec in self.folder.inputs)
+        self._plans.pop(shapes, None)
+        gc.collect()
+
+    def _compile(self, job: Job, inputs: list[TensorSpec], outputs: list[TensorSpec]) -> "_Plan":
+        job = _moved(job, self.device)
+        return _Plan(
+            job,
+            inputs=_empty_tensors(inputs, self.device),
+            input_names=[spec.name for spec in inputs],
+            outputs=_empty_tensors(outputs, self.device),
+            output_names=[spec.name for spec in outputs],
+            variables=self._variables,
+            variable_names=[spec.name for spec in self.folder.variables],
         )
-        graph.register_output_op_names_and_tensors(
-            [spec.name for spec in self.folder.outputs], self._output_tuple
-        )
-        graph.register_variable_op_names_and_tensors(
-            [spec.name for spec in self.folder.variables], self._variables
-        )
-        eager.Sync()
-        graph.complie_and_init_runtime()  # OneFlow's own spelling
-        return graph
 
     def __call__(self, *arrays: np.ndarray) -> tuple[np.ndarray, ...]:
         """Run the graph once.
 
         Args:
-            arrays: one for each input, of exactly its shape and data type.
+            arrays: one for each input, of exactly its shape and data type; or with n rows instead
+                of one, after ``add_batch(n)``.
 
         Returns:
             One array for each output, in the order in which ``build`` returned them.
@@ -96,20 +105,18 @@ class SavedGraph:
             ValueError: the number, a shape or a data type is not the graph's.
         """
         self._check_inputs(arrays)
-        inputs = convert_to_tensor_tuple(
-            [flow.tensor(np.ascontiguousarray(array), device=self.device) for array in arrays]
-        )
-        RunLazyNNGraph(inputs, self._output_tuple, self._variables, self._graph)
-        SoftSyncNNGraphBuffers(self._output_tuple, self._graph)
+        plan = self._plans[tuple(array.shape for array in arrays)]
+        outputs = plan.run([flow.tensor(_plain(array), device=self.device) for array in arrays])
         # Copied: numpy() shows the output's own memory, which the next run writes to.
-        return tuple(output.numpy().copy() for output in self._outputs)
+        return tuple(output.numpy().copy() for output in outputs)
 
     def _check_inputs(self, arrays: tuple[np.ndarray, ...]) -> None:
         specs = self.folder.inputs
         if len(arrays) != len(specs):
             raise ValueError(f"the graph has {len(specs)} inputs, but {len(arrays)} were given")
+        known = tuple(array.shape for array in arrays) in self._plans
         for i, (array, spec) in enumerate(zip(arrays, specs, strict=True)):
-            if array.shape != spec.shape or array.dtype != spec.dtype:
+            if array.dtype != spec.dtype or not (known or array.shape == spec.shape):
                 raise ValueError(
                     f"input {i} is {array.dtype} {list(array.shape)}, but the graph takes {spec}"
                 )
@@ -117,7 +124,8 @@ class SavedGraph:
     def close(self) -> None:
         """Give the graph back to OneFlow; the object cannot be called any more."""
         eager.Sync()
-        self._graph = self._outputs = self._output_tuple = self._variables = None
+        self._plans = {}
+        self._variables = None
         gc.collect()
 
     def __enter__(self) -> "SavedGraph":
@@ -127,31 +135,73 @@ class SavedGraph:
         self.close()
 
 
-def _flow_dtype(dtype: np.dtype) -> flow.dtype:
-    return getattr(flow, dtype.name)
+class _Plan:
+    """A job compiled by OneFlow and bound to the tensors that it reads and writes."""
+
+    def __init__(self, job: Job, *, inputs, input_names, outputs, output_names, variables,
+                 variable_names):  # fmt: skip
+        self._outputs, self._variables = outputs, variables
+        self._output_tuple = convert_to_tensor_tuple(outputs)
+        session = session_context.GetDefaultSession()
+        session.TryInit()
+        self._graph = CNNGraph(
+            job.job_conf.job_name, job.SerializeToString(), next(_serial), session._session_ctx
+        )
+        SoftSyncNNGraphBuffers(self._output_tuple, self._graph)
+        self._graph.register_input_op_names_and_tensors(
+            input_names, convert_to_tensor_tuple(inputs)
+        )
+        self._graph.register_output_op_names_and_tensors(output_names, self._output_tuple)
+        self._graph.register_variable_op_names_and_tensors(variable_names, variables)
+        eager.Sync()
+        self._graph.complie_and_init_runtime()  # OneFlow's own spelling
+
+    def run(self, inputs: list[flow.Tensor]) -> list[flow.Tensor]:
+        """Run once; the returned tensors are the same at every call."""
+        RunLazyNNGraph(
+            convert_to_tensor_tuple(inputs), self._output_tuple, self._variables, self._graph
+        )
+        SoftSyncNNGraphBuffers(self._output_tuple, self._graph)
+        return self._outputs
 
 
-def _load_job(folder: GraphFolder, device: flow.device) -> Job:
-    """Read the job from ``model.mlir`` and move it to this process and device.
+def _empty_tensors(specs: list[TensorSpec], device: flow.device) -> list[flow.Tensor]:
+    return [
+        flow.empty(spec.shape, dtype=getattr(flow, spec.dtype.name), device=device)
+        for spec in specs
+    ]
+
+
+def _plain(array: np.ndarray) -> np.ndarray:
+    """Return an array as OneFlow reads it; ``np.ascontiguousarray`` would give a scalar a shape."""
+    return array if array.flags.c_contiguous else array.copy(order="C")
+
+
+def _read_job(folder: GraphFolder) -> Job:
+    job = Job()
+    job.ParseFromString(LoadSerializedJobFromIR(str(folder.mlir)))
+    return job
+
+
+def _moved(job: Job, device: flow.device) -> Job:
+    """Return a copy of a job that belongs to this process and device.
 
     Scopes belong to the process that traced the graph, so every op gets one made here; device
     tags and placements are rewritten; the name is made unique.
     """
-    job = Job()
-    job.ParseFromString(LoadSerializedJobFromIR(str(folder.mlir)))
-    job.job_conf.job_name = f"saved_graph_{os.getpid()}_{next(_serial)}"
-    job.job_conf.predict_conf.SetInParent()
-    tag = device.type
+    moved = Job()
+    moved.CopyFrom(job)
+    moved.job_conf.job_name = f"saved_graph_{os.getpid()}_{next(_serial)}"
+    moved.job_conf.predict_conf.SetInParent()
     scope = MakeInitialScope(
-        text_format.MessageToString(job.job_conf), flow.placement(tag, [device.index]), False
+        text_format.MessageToString(moved.job_conf),
+        flow.placement(device.type, [device.index]),
+        False,
     )
-    for op in job.net.op:
-        op.device_tag = tag
+    for op in moved.net.op:
+        op.device_tag = device.type
         op.scope_symbol_id = scope.symbol_id
-    for group in job.placement.placement_group:
-        group.parallel_conf.device_tag = tag
+    for group in (*moved.placement.placement_group, *moved.placement.blob_placement_group):
+        group.parallel_conf.device_tag = device.type
         group.parallel_conf.device_name[:] = [f"@0:{device.index}"]
-    for group in job.placement.blob_placement_group:
-        group.parallel_conf.device_tag = tag
-        group.parallel_conf.device_name[:] = [f"@0:{device.index}"]
-    return job
+    return moved

@@ -18,6 +18,7 @@ import sys
 import sysconfig
 import tempfile
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 from serving_kit import supervisor
@@ -41,6 +42,7 @@ class TritonServer:
         grpc_port: port of gRPC; likewise.
         metrics_port: port of the Prometheus metrics; likewise.
         ready_timeout: seconds that loading all models may take.
+        options: further options of tritonserver, ``"--model-control-mode=explicit"`` for example.
     """
 
     def __init__(
@@ -51,9 +53,11 @@ class TritonServer:
         grpc_port: int | None = None,
         metrics_port: int | None = None,
         ready_timeout: float = 120,
+        options: Iterable[str] = (),
     ):
         self.model_repository = Path(model_repository).resolve()
         self.ready_timeout = ready_timeout
+        self.options = tuple(options)
         self._wanted_ports = (http_port, grpc_port, metrics_port)
         self._supervisor: subprocess.Popen | None = None
         self._run_dir: Path | None = None
@@ -148,6 +152,7 @@ class TritonServer:
             "--pinned-memory-pool-byte-size=0",
             f"--backend-config=python,shm-region-prefix-name={supervisor.shm_prefix(self._run_dir)}",
             f"--exit-timeout-secs={supervisor.EXIT_TIMEOUT_SECONDS}",
+            *self.options,
         ]
 
     def _wait_until_ready(self, deadline: float) -> None:
@@ -189,9 +194,8 @@ class TritonServer:
 
     def log(self) -> str:
         """Return what Triton has printed so far."""
-        with contextlib.suppress(FileNotFoundError, AttributeError):
-            return (self._run_dir / "log").read_text(errors="replace")
-        return ""
+        file = self._run_dir and self._run_dir / "log"
+        return file.read_text(errors="replace") if file and file.exists() else ""
 
     def _log_end(self) -> str:
         """Return the log's errors and last lines, without the frames of Triton's tables."""

@@ -1,0 +1,49 @@
+"""The tensors of a graph in memory that two processes share.
+
+The memory has no name (``memfd_create``), so there is nothing that a killed process could leave.
+"""
+
+import math
+import mmap
+import os
+
+import numpy as np
+from graph_folder import GraphFolder, TensorSpec
+
+ALIGNMENT = 64
+
+
+class SharedTensors:
+    """Arrays for every input and output of a graph, in one piece of shared memory.
+
+    Args:
+        folder: the saved graph.
+        rows: how many rows the arrays have room for; None for the graph's own shapes.
+        descriptor: of memory that another process made; new memory is made without it.
+    """
+
+    def __init__(self, folder: GraphFolder, rows: int | None, descriptor: int | None = None):
+        specs = [*folder.inputs, *folder.outputs]
+        shapes = [spec.shape if rows is None else (rows, *spec.shape[1:]) for spec in specs]
+        offsets, size = _lay_out(specs, shapes)
+        if descriptor is None:
+            descriptor = os.memfd_create("oneflow-tensors")
+            os.ftruncate(descriptor, size)
+        self.descriptor = descriptor
+        memory = mmap.mmap(descriptor, size)
+        arrays = [
+            np.ndarray(shape, spec.dtype, buffer=memory, offset=offset)
+            for spec, shape, offset in zip(specs, shapes, offsets, strict=True)
+        ]
+        self.inputs = arrays[: len(folder.inputs)]
+        self.outputs = arrays[len(folder.inputs) :]
+
+
+def _lay_out(specs: list[TensorSpec], shapes: list[tuple[int, ...]]) -> tuple[list[int], int]:
+    """Return where each tensor begins, and how many bytes they take together."""
+    offsets, end = [], 0
+    for spec, shape in zip(specs, shapes, strict=True):
+        offsets.append(end)
+        nbytes = spec.dtype.itemsize * math.prod(shape)
+        end += -(-nbytes // ALIGNMENT) * ALIGNMENT
+    return offsets, max(end, 1)

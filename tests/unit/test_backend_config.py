@@ -1,0 +1,112 @@
+"""config.pbtxt against the graph, and the backend's own parameters; as dicts, without Triton."""
+
+import importlib
+from pathlib import Path
+
+import pytest
+
+from serving_kit.graph_folder import GraphFolder, GraphFolderError, TensorSpec
+
+# A module of the backend, whose folder serving_kit.graph_folder has put on sys.path.
+config_module = importlib.import_module("model_config")
+Settings = config_module.Settings
+
+FLOAT32, INT64 = 2, 6
+FOLDER = GraphFolder(
+    Path("model"),
+    inputs=(TensorSpec("a", FLOAT32, (1, 3, 8)), TensorSpec("b", INT64, (1, 2))),
+    outputs=(TensorSpec("y", FLOAT32, (1,)),),
+    variables=(),
+)
+
+
+def make_config(max_batch_size=4, parameters=(), **changes):
+    config = {"name": "m", "max_batch_size": max_batch_size, "input": [], "output": []}
+    config |= config_module.complete(config, FOLDER)
+    config["parameters"] = {key: {"string_value": value} for key, value in dict(parameters).items()}
+    return config | changes
+
+
+def refused(function, *arguments):
+    with pytest.raises(GraphFolderError) as caught:
+        function(*arguments)
+    sentence = str(caught.value)
+    assert sentence.startswith("config.pbtxt of m") and "\n" not in sentence
+    return sentence
+
+
+@pytest.mark.parametrize(("max_batch_size", "lead"), [(4, []), (0, [1])])
+def test_a_completed_configuration_is_right(max_batch_size, lead):
+    config = make_config(max_batch_size)
+    assert [entry["name"] for entry in config["input"]] == ["INPUT_0", "INPUT_1"]
+    assert [entry["data_type"] for entry in config["input"]] == ["TYPE_FP32", "TYPE_INT64"]
+    assert [entry["dims"] for entry in config["input"]] == [[*lead, 3, 8], [*lead, 2]]
+    assert config["output"] == [{"name": "OUTPUT_0", "data_type": "TYPE_FP32", "dims": lead}]
+    config_module.check_config(config, FOLDER)
+
+
+def test_what_is_written_is_not_completed():
+    config = make_config()
+    assert config_module.complete(config, FOLDER) == {}
+    assert list(config_module.complete(config | {"output": []}, FOLDER)) == ["output"]
+
+
+def test_names_types_dims_and_batch_are_checked():
+    check = config_module.check_config
+    config = make_config()
+    config["input"][1]["name"] = "INPUT_2"
+    assert "names the inputs INPUT_0, INPUT_2, but the graph has INPUT_0, INPUT_1" in refused(
+        check, config, FOLDER
+    )
+    config = make_config()
+    config["output"][0]["data_type"] = "TYPE_FP16"
+    assert "OUTPUT_0 is TYPE_FP16, but the graph has TYPE_FP32" in refused(check, config, FOLDER)
+    config = make_config()
+    config["input"][0]["dims"] = [8, 3]
+    assert "INPUT_0 has dims [8, 3], but the graph has [3, 8] (without the b" in refused(
+        check, config, FOLDER
+    )
+    folder = GraphFolder(FOLDER.path, FOLDER.inputs, (TensorSpec("y", FLOAT32, ()),), ())
+    assert "OUTPUT_0 has the shape [] in the graph, without a batch of 1 in front" in refused(
+        check, make_config(), folder
+    )
+
+
+def test_defaults():
+    assert config_module.read_settings(make_config()) == Settings(None, 60.0, 3, False)
+
+
+def test_parameters_are_read():
+    config = make_config(
+        parameters={
+            "batch_sizes": "4, 2",
+            "run_timeout_seconds": "2.5",
+            "max_retries": "0",
+            "reject_non_finite": "True",
+            "EXECUTION_ENV_PATH": "somewhere",
+        }
+    )
+    assert config_module.read_settings(config) == Settings((2, 4), 2.5, 0, True)
+
+
+def test_no_batches_at_all():
+    config = make_config(parameters={"batch_sizes": ""})
+    assert config_module.read_settings(config).batch_sizes == ()
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        ("batch_sizes", "8", 'is "8", but must be numbers from 2 to max_batch_size (4), as "2, 4"'),
+        ("batch_sizes", "1", "must be numbers from 2 to max_batch_size"),
+        ("batch_sizes", "two", "must be numbers from 2 to max_batch_size"),
+        ("run_timeout_seconds", "0", 'must be a number of seconds above 0, as "2.5"'),
+        ("run_timeout_seconds", "nan", "must be a number of seconds above 0"),
+        ("run_timeout_seconds", "soon", "must be a number of seconds above 0"),
+        ("max_retries", "-1", 'must be a whole number, 0 or more, as "3"'),
+        ("reject_non_finite", "maybe", 'must be "true" or "false"'),
+        ("max_retrys", "3", "parameter max_retrys is unknown; the backend has: max_retries"),
+    ],
+)
+def test_a_wrong_parameter_is_told(key, value, expected):
+    assert expected in refused(config_module.read_settings, make_config(parameters={key: value}))

@@ -1,0 +1,82 @@
+"""The rules by which the backend's worker judges batches, and the memory it shares."""
+
+import importlib
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from serving_kit.graph_folder import GraphFolder, TensorSpec
+
+# Modules of the backend, whose folder serving_kit.graph_folder has put on sys.path.
+worker = importlib.import_module("worker")
+shared_tensors = importlib.import_module("shared_tensors")
+
+FLOAT32, INT64, UINT8, BOOL = 2, 6, 7, 12
+FOLDER = GraphFolder(
+    Path("model"),
+    inputs=(TensorSpec("a", FLOAT32, (1, 3)), TensorSpec("b", UINT8, (1, 5))),
+    outputs=(TensorSpec("y", INT64, (1,)), TensorSpec("z", FLOAT32, (1, 0))),
+    variables=(),
+)
+
+
+def graph_with(together_differs_by):
+    """A stand-in for a SavedGraph: sums rows, and is off by so much when there are several."""
+
+    def graph(a, b):
+        total = a.sum(axis=1, keepdims=True) + b.sum(axis=1, keepdims=True)
+        return ((total * (1 + together_differs_by * (len(a) > 1))).astype(np.float32),)
+
+    return graph
+
+
+def test_a_batch_that_equals_its_rows_is_proven():
+    worker.prove(graph_with(0), FOLDER, 3)
+    worker.prove(graph_with(2e-6), FOLDER, 3)
+
+
+def test_a_batch_that_differs_is_not():
+    with pytest.raises(worker.Unequal, match="OUTPUT_0 of 3 rows together differs from the rows a"):
+        worker.prove(graph_with(1e-3), FOLDER, 3)
+
+
+def test_differences_are_relative_to_the_largest_value_of_their_own_row():
+    expected = np.float32([[1000, 0], [1, 0]])
+    found = expected + np.float32([[0, 0.01], [0, 0.01]])
+    assert worker._relative_difference(found, expected) == pytest.approx(0.01)
+    assert worker._relative_difference(found[:1], expected[:1]) == pytest.approx(1e-5)
+
+
+def test_what_is_not_a_float_must_be_equal():
+    assert worker._relative_difference(np.array([[1]]), np.array([[1]])) == 0
+    assert worker._relative_difference(np.array([[1]]), np.array([[2]])) == np.inf
+
+
+def test_nan_is_equal_to_nan_only():
+    nan, one = np.float32([[np.nan]]), np.float32([[1]])
+    assert worker._relative_difference(nan, nan) == 0
+    assert worker._relative_difference(nan, one) == np.inf
+
+
+def test_powers_of_two():
+    assert [worker._powers_of_two(n) for n in (1, 2, 3, 8)] == [[], [2], [2], [2, 4, 8]]
+
+
+def test_random_rows_are_of_each_inputs_type_and_differ():
+    a, b = worker._random_rows(FOLDER, 4)
+    assert (a.shape, a.dtype, b.shape, b.dtype) == ((4, 3), np.float32, (4, 5), np.uint8)
+    assert len(np.unique(a)) == 12
+
+
+def test_shared_tensors_are_seen_by_who_has_the_descriptor():
+    ours = shared_tensors.SharedTensors(FOLDER, 2)
+    theirs = shared_tensors.SharedTensors(FOLDER, 2, ours.descriptor)
+    assert [array.shape for array in ours.inputs] == [(2, 3), (2, 5)]
+    assert [array.shape for array in ours.outputs] == [(2,), (2, 0)]
+    ours.inputs[1][:] = 7
+    theirs.outputs[0][:] = [3, 4]
+    assert (theirs.inputs[1] == 7).all() and ours.outputs[0].tolist() == [3, 4]
+    assert not theirs.inputs[0].any()  # tensors do not overlap
+    os.close(ours.descriptor)
