@@ -139,9 +139,8 @@ class IsolatedGraph:
     def _start(self) -> "_Worker":
         """Start a worker; one that dies is given two more tries, the last without batches."""
         for tries_left in (2, 1, 0):
-            if not tries_left and self._order["rows"]:
-                self._order["batch_sizes"] = []
-            worker = _Worker(self._order)
+            order = self._order if tries_left else self._order | {"batch_sizes": []}
+            worker = _Worker(order)
             with self._changed:
                 self._started = worker
                 if self._closed:
@@ -178,6 +177,8 @@ class IsolatedGraph:
 
     def close(self) -> None:
         """End the worker; the object cannot be used any more."""
+        if self._closed:
+            return
         with self._changed:
             self._closed = True
             if self._started:

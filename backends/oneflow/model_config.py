@@ -15,8 +15,9 @@ class Settings:
 
     #: Numbers of rows that shall have a plan of their own; None leaves the choice to the worker.
     batch_sizes: tuple[int, ...] | None = None
-    #: A run that takes longer ends OneFlow's process, and is tried again.
-    run_timeout_seconds: float = 60.0
+    #: A run that takes longer ends OneFlow's process, and is tried again. Half of the 60 s after
+    #: which tritonclient gives up, so that the client gets the second answer.
+    run_timeout_seconds: float = 30.0
     #: How often a request is tried again after OneFlow's process died over it.
     max_retries: int = 3
     #: Whether inputs with NaN or infinity are refused.

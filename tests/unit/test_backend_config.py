@@ -73,7 +73,7 @@ def test_names_types_dims_and_batch_are_checked():
 
 
 def test_defaults():
-    assert config_module.read_settings(make_config()) == Settings(None, 60.0, 3, False)
+    assert config_module.read_settings(make_config()) == Settings(None, 30.0, 3, False)
 
 
 def test_parameters_are_read():
