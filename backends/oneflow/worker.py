@@ -88,8 +88,6 @@ class Worker:
         return (time.perf_counter() - began) * 1000
 
     def _add_plans(self, folder: GraphFolder, order: dict, milliseconds: float) -> None:
-        from rebatch import CannotBatch
-
         wanted = order["batch_sizes"]
         if wanted is None:
             pays = order["device"] != "cpu" or milliseconds < SHORT_MILLISECONDS
@@ -99,9 +97,9 @@ class Worker:
                 self.graph.add_batch(n)
                 if not order["proven"]:
                     prove(self.graph, folder, n)
-            except (CannotBatch, Unequal) as obstacle:
+            except Exception as obstacle:  # CannotBatch, Unequal, or one of OneFlow's many kinds
                 self.graph.drop_batch(n)
-                self.reason = f"{obstacle}"
+                self.reason = _first_line(obstacle)
                 break
             self.plans.insert(0, n)
 

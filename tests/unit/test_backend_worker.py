@@ -3,6 +3,7 @@
 import importlib
 import os
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -40,6 +41,23 @@ def test_a_batch_that_equals_its_rows_is_proven():
 def test_a_batch_that_differs_is_not():
     with pytest.raises(worker.Unequal, match="OUTPUT_0 of 3 rows together differs from the rows a"):
         worker.prove(graph_with(1e-3), FOLDER, 3)
+
+
+def test_a_plan_that_oneflow_will_not_compile_leaves_the_single_rows():
+    class Graph:
+        dropped: ClassVar = []
+
+        def add_batch(self, n):
+            raise RuntimeError("cannot compile\nand more")
+
+        def drop_batch(self, n):
+            self.dropped.append(n)
+
+    loaded = worker.Worker.__new__(worker.Worker)
+    loaded.graph, loaded.plans, loaded.reason = Graph(), [1], ""
+    order = {"batch_sizes": [2, 4], "device": "cpu", "rows": 4, "proven": False}
+    loaded._add_plans(FOLDER, order, 1.0)
+    assert (loaded.plans, loaded.reason, Graph.dropped) == ([1], "cannot compile", [2])
 
 
 def test_differences_are_relative_to_the_largest_value_of_their_own_row():
