@@ -7,7 +7,11 @@ PYTHON := .venv/bin/python
 IMAGE =
 STYLE =
 V =
-export IMAGE STYLE V
+SERVER =
+PORT =
+REPOSITORY =
+DRY_RUN =
+export IMAGE STYLE V SERVER PORT REPOSITORY DRY_RUN
 
 .PHONY: help
 help: ## list the verbs
@@ -19,13 +23,39 @@ env: ## set up .venv with everything the kit needs
 
 .PHONY: demo
 demo: env ## cat.jpg -> Triton + OneFlow -> result.jpg (IMAGE=photo.png STYLE=red_ember V=1)
-	@$(PYTHON) -m serving_kit demo $${IMAGE:+--image "$$IMAGE"} $${STYLE:+--style "$$STYLE"} $${V:+-v}
+	@$(PYTHON) -m serving_kit demo $${IMAGE:+--image "$$IMAGE"} $${STYLE:+--style "$$STYLE"} $${V:+-v} $${SERVER:+--server "$$SERVER"}
+
+.PHONY: serve
+serve: env ## start Triton and leave it running (SERVER=auto|docker|local PORT=8000 DRY_RUN=1)
+	@$(PYTHON) -m serving_kit serve $${SERVER:+--server "$$SERVER"} $${PORT:+--port "$$PORT"} \
+	  $${REPOSITORY:+--repository "$$REPOSITORY"} $${DRY_RUN:+--dry-run}
+
+.PHONY: status
+status: env ## tell which servers run, and what is ready
+	@$(PYTHON) -m serving_kit status
+
+.PHONY: stop
+stop: env ## stop every server that make serve or a notebook left running
+	@$(PYTHON) -m serving_kit stop
+
+.PHONY: check
+check: env ## find the mistakes in model_repository/ (REPOSITORY=folder)
+	@$(PYTHON) -m serving_kit check $${REPOSITORY:+"$$REPOSITORY"}
 
 .PHONY: test
 test: env ## run every test, the notebooks among them
 	@$(PYTHON) -m ruff check --quiet .
 	@$(PYTHON) -m ruff format --quiet --check .
 	@$(PYTHON) -m pytest
+
+.PHONY: soak
+soak: env ## run the tests of endurance at their full length
+	@$(PYTHON) -m pytest --soak tests/integration/test_crashes.py \
+	  tests/integration/test_backend_behaviour.py tests/integration/test_served_graphs.py
+
+.PHONY: image
+image: ## build the kit's Docker image, oneflow-serving-kit
+	@docker build --file docker/Dockerfile --tag oneflow-serving-kit .
 
 .PHONY: lab
 lab: env ## open the notebooks in JupyterLab
@@ -45,8 +75,9 @@ bench: env ## measure what the backend costs; prints tables
 	@$(PYTHON) benchmarks/backend.py
 
 .PHONY: notebooks
-notebooks: env ## run all notebooks and save them with their outputs
+notebooks: env ## run all notebooks, save them with their outputs; renew README's table
 	@$(PYTHON) tools/record_notebooks.py
+	@$(PYTHON) tools/lesson_table.py
 
 .PHONY: assets
 assets: env ## rebuild the weights and the photo from their packages; compare with assets/
@@ -57,7 +88,8 @@ lock: ## renew the lock after a change of environment.yml
 	@bash tools/lock.sh
 
 .PHONY: clean
-clean: ## remove what the other verbs made, but .venv
+clean: ## remove what the other verbs made, but .venv; stop the servers that run
+	@[ ! -d build/servers ] || $(PYTHON) -m serving_kit stop
 	@rm -rf build result.jpg before_after.png styles.png notebooks/result.jpg
 	@rm -rf model_repository/*/[0-9]*/
 	@find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

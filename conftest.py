@@ -1,7 +1,9 @@
 """What holds for every test: nothing is left behind, and how long each notebook takes is told."""
 
+import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -23,6 +25,9 @@ def pytest_sessionstart(session):
     os.environ[MARK] = uuid.uuid4().hex
     # A folder of our own for temporary files shows which of them stay.
     os.environ["TMPDIR"] = tempfile.tempdir = tempfile.mkdtemp(prefix="serving-kit-tests-")
+    # And a server that somebody works with meanwhile is none of the tests' business.
+    os.environ["SERVING_KIT_SERVERS"] = str(Path(os.environ["TMPDIR"], "pytest-of-servers"))
+    os.environ["SERVING_KIT_SERVER"] = "local"
     session.config.before = snapshot()
 
 
@@ -39,6 +44,9 @@ def pytest_sessionfinish(session):
     while (left := leftovers(session.config.before)) and time.monotonic() < deadline:
         time.sleep(0.5)
     session.config.leftovers = left
+    for pid in processes()[0]:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
     shutil.rmtree(os.environ["TMPDIR"], ignore_errors=True)
     if left:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED

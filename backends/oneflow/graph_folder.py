@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 
 MLIR = "model.mlir"
+#: Weights lie in files of their own; the text of a graph has some hundred kilobytes.
+LARGEST_MLIR_BYTES = 200_000_000
 
 #: OneFlow's ``DataType`` numbers (oneflow/core/common/data_type.proto), with the NumPy type, the
 #: Triton type, and the type's name in MLIR.
@@ -28,8 +30,9 @@ DATA_TYPES = {
 
 _OP = re.compile(r'"oneflow\.(input|output|variable)"\(')
 _NAME = re.compile(r'\bop_name = "([^"]*)"')
-_DATA_TYPE = re.compile(r"\bdata_type = (\d+) : i32")
-_SHAPE = re.compile(r"\bshape = \[([^\]]*)\]")
+_NUMBERED = re.compile(r"_\d{1,9}$")
+_DATA_TYPE = re.compile(r"\bdata_type = (\d{1,9}) : i32")
+_SHAPE = re.compile(r"\bshape = \[((?:\d{1,18} : si64(?:, )?)*)\]")
 
 
 class GraphFolderError(ValueError):
@@ -110,6 +113,11 @@ def read_graph_folder(path: str | Path) -> GraphFolder:
 def _read_mlir(path: Path) -> str:
     """Return the text of ``model.mlir``, which must be there and end as it should."""
     save_again = "save it again with flow.save(graph, folder)"
+    if not path.is_dir() and (path.parent / MLIR).is_file():
+        raise GraphFolderError(
+            f"{path} is not a folder, but {path.parent / MLIR} is there: the graph was saved one "
+            f"folder too high; save it with flow.save(graph, {str(path)!r})"
+        )
     if not path.is_dir():
         raise GraphFolderError(f"{path} is not a folder: expected the graph there; {save_again}")
     mlir = path / MLIR
@@ -125,6 +133,10 @@ def _read_mlir(path: Path) -> str:
                 "flow.save(module.state_dict(), folder) writes it; save the compiled nn.Graph"
             )
         raise GraphFolderError(f"{mlir} is missing; {save_again}")
+    if mlir.stat().st_size > LARGEST_MLIR_BYTES:
+        raise GraphFolderError(
+            f"{mlir} has {mlir.stat().st_size:,} bytes, which no graph's text has; {save_again}"
+        )
     try:
         text = mlir.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -144,7 +156,8 @@ def _read_specs(text: str, mlir: Path) -> dict[str, list[TensorSpec]]:
         if not op:
             continue
         name, data_type, shape = _NAME.search(line), _DATA_TYPE.search(line), _SHAPE.search(line)
-        if not (name and data_type and shape):
+        numbered = name and (op[1] == "variable" or _NUMBERED.search(name[1]))
+        if not (numbered and data_type and shape):
             raise GraphFolderError(
                 f"{mlir}: this line has no name, data type or shape of its {op[1]}, so it was not "
                 f"written by OneFlow 0.9: {line.strip()[:80]}..."

@@ -4,6 +4,7 @@ Works on the configuration as a dict, in the form in which Triton hands it to a 
 """
 
 import difflib
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from graph_folder import GraphFolder, GraphFolderError, TensorSpec
@@ -102,41 +103,97 @@ def complete(config: dict, folder: GraphFolder) -> dict[str, list[dict]]:
     return missing
 
 
+@dataclass(frozen=True)
+class Mismatch:
+    """One point in which config.pbtxt and the graph do not agree."""
+
+    #: "input" or "output".
+    kind: str
+    #: The tensor's place among the file's inputs or outputs; None when all of them are meant.
+    index: int | None
+    #: What disagrees: "name", "order", "data_type", "batch" or "dims".
+    what: str
+    #: What the file says, what the graph has, what to write.
+    sentence: str
+
+
 def check_config(config: dict, folder: GraphFolder) -> None:
     """Compare the configuration's names, types and dims with the graph's.
 
     Raises:
         GraphFolderError: naming the tensor, what config.pbtxt says and what the graph has.
     """
+    for mismatch in mismatches(config, folder):
+        raise GraphFolderError(f"config.pbtxt of {config['name']}{mismatch.sentence}")
+
+
+def mismatches(config: dict, folder: GraphFolder) -> Iterator[Mismatch]:
+    """Yield each point in which the configuration's names, types and dims differ from the graph's.
+
+    Sentences begin with what follows the words "config.pbtxt of the model".
+    """
     batched = config.get("max_batch_size", 0) > 0
     for kind, specs in (("input", folder.inputs), ("output", folder.outputs)):
-        entries = {entry["name"]: entry for entry in config[kind]}
+        places = {entry["name"]: i for i, entry in enumerate(config[kind])}
         expected = {f"{kind.upper()}_{i}": spec for i, spec in enumerate(specs)}
-        if set(entries) != set(expected):
-            raise GraphFolderError(
-                f"config.pbtxt of {config['name']} names the {kind}s "
-                f"{', '.join(sorted(entries)) or '(none)'}, but the graph has "
+        if set(places) != set(expected):
+            sentence = (
+                f" names the {kind}s {', '.join(sorted(places)) or '(none)'}, but the graph has "
                 f"{', '.join(expected)}; write these names"
             )
+            yield Mismatch(kind, None, "name", sentence)
+            continue
+        entries = {name: config[kind][i] for name, i in places.items()}
+        if swapped := _swapped(entries, expected, batched):
+            sentence = (
+                f": {' and '.join(swapped)} have each other's type and dims; "
+                f"{kind}s are numbered in the graph's order, so exchange these names"
+            )
+            yield Mismatch(kind, places[swapped[0]], "order", sentence)
+            continue
         for name, spec in expected.items():
-            _check_tensor(config["name"], entries[name], spec, batched)
+            if found := _compare(entries[name], spec, batched):
+                what, sentence = found
+                yield Mismatch(kind, places[name], what, f": {name} {sentence}")
 
 
-def _check_tensor(model: str, entry: dict, spec: TensorSpec, batched: bool) -> None:
-    place = f"config.pbtxt of {model}: {entry['name']}"
+def _dims(spec: TensorSpec, batched: bool) -> list[int]:
+    return list(spec.shape[1:] if batched else spec.shape)
+
+
+def _swapped(entries: dict, expected: dict[str, TensorSpec], batched: bool) -> list[str]:
+    """Return the names of two tensors that would be right with each other's names."""
+    written = {
+        name: (entry["data_type"], [int(size) for size in entry["dims"]])
+        for name, entry in entries.items()
+    }
+    right = {name: (spec.triton_type, _dims(spec, batched)) for name, spec in expected.items()}
+    wrong = [name for name in expected if written[name] != right[name]]
+    if len(wrong) == 2 and [written[name] for name in wrong] == [
+        right[name] for name in wrong[::-1]
+    ]:
+        return wrong
+    return []
+
+
+def _compare(entry: dict, spec: TensorSpec, batched: bool) -> tuple[str, str] | None:
+    """Return what differs between one tensor in config.pbtxt and in the graph, and a sentence."""
     if entry["data_type"] != spec.triton_type:
-        raise GraphFolderError(
-            f"{place} is {entry['data_type']}, but the graph has {spec.triton_type}; write that"
+        return "data_type", (
+            f"is {entry['data_type']}, but the graph has {spec.triton_type}; write that"
         )
     if batched and spec.shape[:1] != (1,):
-        raise GraphFolderError(
-            f"{place} has the shape {list(spec.shape)} in the graph, without a batch of 1 in "
+        return "batch", (
+            f"has the shape {list(spec.shape)} in the graph, without a batch of 1 in "
             "front; write max_batch_size: 0, or trace the graph with a batch of 1"
         )
-    dims = [int(size) for size in entry["dims"]]
-    expected = list(spec.shape[1:] if batched else spec.shape)
-    if dims != expected:
-        rule = "without the batch" if batched else "with every dimension, as max_batch_size is 0"
-        raise GraphFolderError(
-            f"{place} has dims {dims}, but the graph has {expected} ({rule}); write these"
+    dims, expected = [int(size) for size in entry["dims"]], _dims(spec, batched)
+    if dims == expected:
+        return None
+    if batched and dims == list(spec.shape):
+        return "batch", (
+            f"has dims {dims}, but the graph has {expected} (without the batch, which Triton adds "
+            "because max_batch_size is above 0); write these"
         )
+    rule = "without the batch" if batched else "with every dimension, as max_batch_size is 0"
+    return "dims", f"has dims {dims}, but the graph has {expected} ({rule}); write these"

@@ -5,12 +5,15 @@
     ServingKitError
     ├── ImageError    a picture that cannot be read, or is not one
     ├── StyleError    a style that does not exist
+    ├── ConfigError   a config.pbtxt that cannot be read or written
     ├── ExportError   a module that does not become a saved graph with the same answers
     ├── ServerError   a server that does not start, or died
     └── ClientError   a request that the server refused, or never answered
 
 Every message says what was found, what was expected and what to do next.
 """
+
+from pathlib import Path
 
 
 class ServingKitError(Exception):
@@ -23,6 +26,20 @@ class ImageError(ServingKitError):
 
 class StyleError(ServingKitError):
     """A style that does not exist."""
+
+
+class ConfigError(ServingKitError):
+    """A config.pbtxt that cannot be read or written.
+
+    Attributes:
+        sentence: what was found, what was expected, what to do.
+        file: the file meant.
+        line: the line of the file, counted from 1; None where there is none.
+    """
+
+    def __init__(self, sentence: str, file: Path, line: int | None = None):
+        super().__init__(f"{file}{f':{line}' if line else ''}: {sentence}")
+        self.sentence, self.file, self.line = sentence, file, line
 
 
 class ExportError(ServingKitError):

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from serving_kit.errors import ExportError, ServingKitError
 from serving_kit.graph_folder import GraphFolderError, read_graph_folder
-from serving_kit.paths import MODEL_REPOSITORY, ROOT, WEIGHTS
+from serving_kit.paths import BUILD, MODEL_REPOSITORY, WEIGHTS
 from serving_kit.styles import DEFAULT_STYLE, STYLES, style_index
 
 #: Height and width that fast_neural_style takes, as in its config.pbtxt.
@@ -36,7 +36,7 @@ def repository_for(style: str | int = DEFAULT_STYLE) -> Path:
     name = STYLES[style_index(style)]
     repository = MODEL_REPOSITORY
     if name != DEFAULT_STYLE:
-        repository = ROOT / "build" / "styles" / name
+        repository = BUILD / "styles" / name
         for config in ("config.pbtxt", "configs/cpu.pbtxt"):
             copy = repository / "fast_neural_style" / config
             copy.parent.mkdir(parents=True, exist_ok=True)

@@ -1,11 +1,16 @@
 """Where the parts of the repository lie. The kit always runs from a clone (``pip install -e``)."""
 
+import os
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 ASSETS = ROOT / "assets"
 BACKENDS = ROOT / "backends"
 MODEL_REPOSITORY = ROOT / "model_repository"
+#: What the commands make, besides models; git ignores it, and make clean removes it.
+BUILD = ROOT / "build"
+#: Where the servers are recorded that outlive their owner; the tests have a place of their own.
+SERVERS = Path(os.environ.get("SERVING_KIT_SERVERS", BUILD / "servers"))
 
 WEIGHTS = ASSETS / "stylenet_26_styles.npz"
 CAT = ASSETS / "cat.jpg"

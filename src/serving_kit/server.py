@@ -1,81 +1,174 @@
-"""Start, wait for, and stop a Triton Inference Server on this machine, without Docker or a GPU.
+"""Start, wait for, find, and stop a Triton Inference Server.
 
-The server is the real one, out of the PyPI package nvidia-pytriton. It gets a backends folder
-with Triton's python backend and this repository's ``backends/oneflow``, and listens on 127.0.0.1
-only. A supervisor process (``supervisor.py``) owns it, so that nothing of it outlives this
-process, whatever happens to it.
+One class for three ways to a server: Docker with the kit's image, Docker with the page's, and
+the embedded Triton, which needs neither Docker nor a GPU. Whichever it is, a supervisor process
+(``supervisor.py``) owns it, so that nothing of it outlives whoever wanted it.
 """
 
 import contextlib
+import hashlib
 import http.client
-import importlib.util
 import json
 import os
-import shutil
-import socket
+import re
+import secrets
+import shlex
 import subprocess
 import sys
-import sysconfig
-import tempfile
 import time
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
-from serving_kit import supervisor
+from serving_kit import docker, embedded, runs, supervisor
+from serving_kit.docker import KIT_IMAGE, TRITON_PORTS
 from serving_kit.errors import ServerError
 from serving_kit.paths import BACKENDS, MODEL_REPOSITORY
+from serving_kit.ports import HOST, free_ports, get
+from serving_kit.triton_log import causes_in, last_lines
 
-HOST = "127.0.0.1"
-RUN_PREFIX = "serving-kit-run-"
-#: A supervisor writes its PID well within this time after its run folder was made.
-STARTING_SECONDS = 60
-LOADER = "/lib64/ld-linux-x86-64.so.2"
-LIBPYTHON = "libpython3.10.so.1.0"
+MODES = ("auto", "docker", "local")
+#: Overrides ``mode="auto"``: a machine's owner knows better.
+MODE_VARIABLE = "SERVING_KIT_SERVER"
+#: The header that opens model control where the kit keeps it closed to others.
+CONTROL_HEADER = "serving-kit-control"
+
+#: Supervisors that go on after this process; kept, so that Python does not complain about them.
+_let_go: dict[Path, subprocess.Popen] = {}
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which way to a server was chosen, and why."""
+
+    #: "docker" or "local".
+    mode: str
+    #: "gpu" or "cpu".
+    device: str
+    why: str
+    engine: docker.Engine | None = None
+
+
+def choose(mode: str = "auto", image: str = KIT_IMAGE) -> Choice:
+    """Choose a way to a server by looking at this machine.
+
+    Args:
+        mode: "docker" or "local" to be obeyed; "auto" takes Docker where it can use a GPU that
+            OneFlow has kernels for and the image is there, and else the embedded Triton.
+        image: the Docker image.
+
+    Raises:
+        ServerError: no such mode, or Docker is wanted and cannot work here.
+    """
+    if mode == "auto":
+        mode = os.environ.get(MODE_VARIABLE) or "auto"
+    if mode not in MODES:
+        raise ServerError(f"there is no server mode {mode!r}; choose one of {', '.join(MODES)}")
+    if mode == "local":
+        return Choice("local", "cpu", "asked for")
+    try:
+        engine = docker.find_engine()
+    except ServerError as error:
+        if mode == "docker":
+            raise ServerError(f"{error}; choose the embedded server: SERVER=local") from None
+        return Choice("local", "cpu", str(error))
+    problem = docker.gpu_problem(engine)
+    if mode == "auto":
+        if not problem and not docker.has_image(image):
+            problem = f"the image {image} is not on this machine"
+        if problem:
+            return Choice("local", "cpu", problem)
+    if problem and image != KIT_IMAGE:
+        raise ServerError(
+            f"the image {image} needs a GPU, and {problem}; choose the image {KIT_IMAGE}, which "
+            "serves on the CPU too, or the embedded server: SERVER=local"
+        )
+    if problem:
+        return Choice("docker", "cpu", problem, engine)
+    return Choice("docker", "gpu", f"Docker {engine.version} with a GPU for OneFlow", engine)
 
 
 class TritonServer:
-    """One embedded Triton Inference Server; use it in a ``with`` block, or start() and stop().
+    """One Triton Inference Server; use it in a ``with`` block, or start() and stop().
+
+    By itself it ends with the process that started it. A detached one goes on, for other
+    notebooks and commands, until it is stopped.
 
     Args:
         model_repository: the folder of models to serve.
+        mode: "auto", "docker" or "local"; see ``choose``.
+        image: the Docker image, if it comes to that.
         http_port: port of HTTP; a free one is picked when left out.
         grpc_port: port of gRPC; likewise.
         metrics_port: port of the Prometheus metrics; likewise.
+        address: the network address of this machine to listen on; "0.0.0.0" is all of them.
+        model_control: whether clients may load and unload models.
+        detached: whether it goes on when this process ends. If one that serves the same
+            repository in the same way is running already, start() takes that one.
         ready_timeout: seconds that loading all models may take.
-        options: further options of tritonserver, ``"--model-control-mode=explicit"`` for example.
+        options: further options of tritonserver, ``"--log-verbose=1"`` for example.
     """
 
     def __init__(
         self,
         model_repository: str | Path = MODEL_REPOSITORY,
         *,
+        mode: str = "auto",
+        image: str = KIT_IMAGE,
         http_port: int | None = None,
         grpc_port: int | None = None,
         metrics_port: int | None = None,
+        address: str = HOST,
+        model_control: bool = False,
+        detached: bool = False,
         ready_timeout: float = 120,
         options: Iterable[str] = (),
     ):
         self.model_repository = Path(model_repository).resolve()
+        self.mode = mode
+        self.image = image
+        self.address = address
+        self.model_control = model_control
+        self.detached = detached
         self.ready_timeout = ready_timeout
         self.options = tuple(options)
         self._wanted_ports = (http_port, grpc_port, metrics_port)
         self._supervisor: subprocess.Popen | None = None
         self._run_dir: Path | None = None
+        #: How it is served, once it was started.
+        self.choice: Choice | None = None
         self.ports: tuple[int, ...] = ()
         #: The server's own version, once it is ready.
         self.version = ""
         #: Seconds from start() to ready.
         self.ready_after = 0.0
+        #: Whether start() found it running.
+        self.found_running = False
 
     @property
     def url(self) -> str:
         """Host and port of HTTP, as tritonclient takes them."""
-        return f"{HOST}:{self.ports[0]}"
+        return f"{self._client_address}:{self.ports[0]}"
 
     @property
     def grpc_url(self) -> str:
         """Host and port of gRPC, as tritonclient takes them."""
-        return f"{HOST}:{self.ports[1]}"
+        return f"{self._client_address}:{self.ports[1]}"
+
+    @property
+    def metrics_url(self) -> str:
+        """Where Prometheus finds the metrics."""
+        return f"http://{self._client_address}:{self.ports[2]}/metrics"
+
+    @property
+    def _client_address(self) -> str:
+        return HOST if self.address == "0.0.0.0" else self.address
+
+    @property
+    def is_reachable_from_elsewhere(self) -> bool:
+        """Whether it listens on more than this machine's loopback."""
+        page_image = self.choice.mode == "docker" and self.image != KIT_IMAGE
+        return page_image or not self.address.startswith("127.")
 
     def start(self) -> "TritonServer":
         """Start the server and wait until it and all its models are ready.
@@ -84,124 +177,274 @@ class TritonServer:
             ServerError: it cannot work here, died, or was not ready in time. Nothing is left
                 behind.
         """
-        if self._supervisor:
+        if self._run_dir:
             raise ServerError(f"this server is already running, on {self.url}; stop() it first")
         if not self.model_repository.is_dir():
             raise ServerError(
                 f"{self.model_repository} is not a folder: expected a model repository"
             )
-        _check_libraries()
-        _sweep_dead_runs()
-        try:
-            self._start()
-        except BaseException:
-            self.stop()
-            raise
+        began = time.monotonic()
+        self.choice = choose(self.mode, self.image)
+        runs.sweep()
+        with runs.one_at_a_time() if self.detached else contextlib.nullcontext():
+            if not (self.detached and self._take_running()):
+                try:
+                    self._start()
+                    if self.detached:
+                        self._let_go()
+                except BaseException:
+                    self.stop()
+                    raise
+        self.ready_after = time.monotonic() - began
         return self
 
     def _start(self) -> None:
-        began = time.monotonic()
+        if self.choice.mode == "local":
+            embedded.check_machine()
+        elif not docker.has_image(self.image):
+            if self.image == KIT_IMAGE:
+                raise ServerError(f"the image {self.image} is not built yet; run: make image")
+            docker.pull(self.image)
+        deadline = time.monotonic() + self.ready_timeout
         for last_try in (False, False, True):
-            self.ports = _find_ports(self._wanted_ports)
+            self.ports = self._find_ports()
             self._launch()
             try:
-                self._wait_until_ready(began + self.ready_timeout)
+                self._wait_until_ready(deadline)
             except ServerError:
                 # Between finding a port free and Triton taking it, another process was quicker.
-                taken = "already in use" in self.log()
-                if last_try or not taken or all(self._wanted_ports):
+                taken = re.search(r"already in use|port is already allocated", self.log())
+                if last_try or not taken:
                     raise
                 self.stop()
             else:
-                self.ready_after = time.monotonic() - began
                 self.version = json.loads(self._get("/v2")[1])["version"]
                 return
 
-    def _launch(self) -> None:
-        self._run_dir = Path(tempfile.mkdtemp(prefix=RUN_PREFIX))
-        if any(character.isspace() for character in str(self._run_dir)):
-            raise ServerError(
-                f"Triton cannot work in {self._run_dir.parent}, the folder for temporary files: "
-                "its path has a space; set TMPDIR to a folder without one"
-            )
-        _compose_backends(self._run_dir / "backends")
-        # A path with a space makes Triton wait for ever; a link from a path without one does not.
-        (self._run_dir / "models").symlink_to(self.model_repository)
-        self._supervisor = subprocess.Popen(
-            [sys.executable, supervisor.__file__, self._run_dir, json.dumps(self._command())],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            env=_environment(self._run_dir),
-            start_new_session=True,  # a Ctrl-C in the terminal is for the owner to handle
-        )
+    def _find_ports(self) -> tuple[int, ...]:
+        if self.choice.mode == "docker" and self.image != KIT_IMAGE:
+            # The page's command says nothing of ports; clients find Triton's own.
+            return free_ports(self._wanted_or(TRITON_PORTS), self.address)
+        if self.detached and not any(self._wanted_ports):
+            with contextlib.suppress(ServerError):
+                return free_ports(TRITON_PORTS, self.address)
+        return free_ports(self._wanted_ports, self.address)
 
-    def _command(self) -> list[str]:
+    def _wanted_or(self, ports: tuple[int, ...]) -> tuple[int, ...]:
+        return tuple(w or port for w, port in zip(self._wanted_ports, ports, strict=True))
+
+    def _launch(self) -> None:
+        self._run_dir = runs.new_run_dir()
+        control = None
+        environment = {**os.environ, supervisor.RUN_MARK: str(self._run_dir)}
+        if self.choice.mode == "docker":
+            command = self._docker_command(self._run_dir)
+        else:
+            environment = embedded.environment(self._run_dir)
+            repository = embedded.lay_out(self._run_dir, self.model_repository)
+            options, control = self._control()
+            command = embedded.command(
+                self._run_dir, repository, [*self._local_options(), *options, *self.options]
+            )
+        with (self._run_dir / "log").open("ab") as log:
+            self._supervisor = subprocess.Popen(
+                [
+                    *(sys.executable, supervisor.__file__, self._run_dir),
+                    json.dumps({"command": command, "control": control}),
+                ],
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,  # who waits for the end of our own output must not wait for this
+                env=environment,
+                start_new_session=True,  # a Ctrl-C in the terminal is for the owner to handle
+            )
+
+    def _local_options(self) -> list[str]:
         http, grpc, metrics = self.ports
         return [
-            str(_triton_home() / "bin" / "tritonserver"),
-            f"--model-repository={self._run_dir / 'models'}",
-            f"--backend-directory={self._run_dir / 'backends'}",
-            "--model-config-name=cpu",
-            f"--http-address={HOST}",
+            f"--http-address={self.address}",
             f"--http-port={http}",
-            f"--grpc-address={HOST}",
+            f"--grpc-address={self.address}",
             f"--grpc-port={grpc}",
-            f"--metrics-address={HOST}",
+            f"--metrics-address={self.address}",
             f"--metrics-port={metrics}",
-            "--allow-gpu-metrics=false",
-            "--pinned-memory-pool-byte-size=0",
-            f"--backend-config=python,shm-region-prefix-name={supervisor.shm_prefix(self._run_dir)}",
             f"--exit-timeout-secs={supervisor.EXIT_TIMEOUT_SECONDS}",
-            *self.options,
         ]
 
-    def _wait_until_ready(self, deadline: float) -> None:
-        while not self.is_ready():
-            if self._exit_code() is not None:
+    def _control(self) -> tuple[list[str], dict | None]:
+        """Return options that let the supervisor load a model again, and how it may.
+
+        Triton takes orders of that kind only under explicit control, so it is always that, with
+        all models loaded at the start; and where others shall not give such orders, they are
+        answered only with a header that this server's supervisor knows.
+        """
+        if any(option.startswith("--model-control-mode") for option in self.options):
+            return [], None
+        secret = secrets.token_hex(16)
+        options = ["--model-control-mode=explicit", "--load-model=*"]
+        if not self.model_control:
+            restricted = f"model-repository:{CONTROL_HEADER}={secret}"
+            options += [
+                f"--http-restricted-api={restricted}",
+                f"--grpc-restricted-protocol={restricted}",
+            ]
+        header = [CONTROL_HEADER, secret]
+        return options, {
+            "address": self._client_address, "port": self.ports[0], "header": header
+        }  # fmt: skip
+
+    def _docker_command(self, run_dir: Path | None) -> list[str]:
+        options = list(self.options)
+        if self.model_control:
+            options[:0] = ["--model-control-mode=explicit", "--load-model=*"]
+        if self.image == KIT_IMAGE:
+            options.insert(0, f"--exit-timeout-secs={supervisor.EXIT_TIMEOUT_SECONDS}")
+            return docker.kit_command(
+                self.choice.engine, self.choice.device, self.model_repository, self.address,
+                self.ports, options, run_dir,
+            )  # fmt: skip
+        names = ("--http-port", "--grpc-port", "--metrics-port")
+        for name, port, usual in zip(names, self.ports, TRITON_PORTS, strict=True):
+            if port != usual:
+                options.append(f"{name}={port}")
+        return docker.page_command(
+            self.choice.engine, self.model_repository, self.image, options, run_dir
+        )
+
+    def command(self) -> str:
+        """Return the shell commands that start this server by hand, ready to paste."""
+        self.choice = choose(self.mode, self.image)
+        self.ports = self._wanted_or(TRITON_PORTS)
+        if self.choice.mode == "docker":
+            return shlex.join(self._docker_command(None))
+        control = ["--model-control-mode=explicit", "--load-model=*"] if self.model_control else []
+        return embedded.script(
+            self.model_repository, [*self._local_options(), *control, *self.options]
+        )
+
+    def _take_running(self) -> bool:
+        """Take a detached server that is running already and does what this one shall do.
+
+        Raises:
+            ServerError: one that does something else has a port that is wanted here.
+        """
+        for record in runs.records():
+            other = _from_record(record)
+            fits = all(
+                wanted in (None, port)
+                for wanted, port in zip(self._wanted_ports, record.ports, strict=True)
+            )
+            if fits and other._purpose() == self._purpose():
+                if other.is_ready() and record.fingerprint == fingerprint(self.model_repository):
+                    self.__dict__ |= other.__dict__ | {"found_running": True}
+                    return True
+                # Triton has died, or the models were saved anew: it serves what nobody wants.
+                other.stop()
+            elif taken := {*self._wanted_ports} & {*record.ports}:
                 raise ServerError(
-                    f"Triton ended with exit code {self._exit_code()} before it was ready. "
-                    f"Its log says:\n{self._log_end()}"
+                    f"port {taken.pop()} is taken by {other}, which this kit started to serve "
+                    f"{other.model_repository} in another way; stop it (make stop), or choose "
+                    "another port"
+                )
+        return False
+
+    def _purpose(self) -> tuple:
+        """Return what two servers have in common of which one can stand for the other."""
+        image = self.image if self.choice.mode == "docker" else ""
+        return (
+            *(self.model_repository, self.choice.mode, self.choice.device, image),
+            *(self.address, self.model_control, self.options),
+        )
+
+    def _let_go(self) -> None:
+        """Record the server, and tell its supervisor that it shall outlive this process."""
+        runs.Record(
+            run_dir=str(self._run_dir),
+            settings={
+                "model_repository": str(self.model_repository),
+                "mode": self.mode,
+                "image": self.image,
+                "address": self.address,
+                "model_control": self.model_control,
+                "ready_timeout": self.ready_timeout,
+                "options": self.options,
+            },
+            fingerprint=fingerprint(self.model_repository),
+            choice={"mode": self.choice.mode, "device": self.choice.device, "why": self.choice.why},
+            ports=list(self.ports),
+            version=self.version,
+        ).write()
+        self._supervisor.stdin.write(supervisor.LET_GO)
+        self._supervisor.stdin.close()
+        _let_go[self._run_dir] = self._supervisor
+        self._supervisor = None
+
+    def _wait_until_ready(self, deadline: float) -> None:
+        while not (self.is_ready() and self._listens()):
+            if (code := self.exit_code()) is not None:
+                raise ServerError(
+                    f"Triton ended with exit code {code} before it was ready{self._why()}"
                 )
             if time.monotonic() > deadline:
                 raise ServerError(
-                    f"Triton was not ready after {self.ready_timeout:.0f} s. "
-                    f"Its log ends:\n{self._log_end()}"
+                    f"Triton was not ready after {self.ready_timeout:.0f} s{self._why()}"
                 )
             time.sleep(0.05)
 
     def is_ready(self) -> bool:
         """Ask ``/v2/health/ready``: True when the server and all its models are ready."""
-        if not self._supervisor:
-            return False
+        return self._run_dir is not None and self._answers_200("/v2/health/ready")
+
+    def _listens(self) -> bool:
+        """Tell whether it is this very server that answers on its port, and not another one.
+
+        Of two that are started on one port at the same time, the second dies only after it has
+        loaded its models, and until then would take the first one's answers for its own. Triton
+        opens its metrics last, after HTTP, and says so.
+        """
+        is_quiet = any(o.startswith(("--log-info", "--allow-metrics")) for o in self.options)
+        return is_quiet or "Started Metrics Service" in self.log()
+
+    def models(self) -> dict[str, bool]:
+        """Return the models of the repository, and whether each is ready to serve."""
+        names = []
+        with contextlib.suppress(FileNotFoundError):  # moved away since
+            names = sorted(
+                folder.name
+                for folder in self.model_repository.iterdir()
+                if folder.is_dir() and not folder.name.startswith(".")
+            )
+        return {name: self._answers_200(f"/v2/models/{name}/ready") for name in names}
+
+    def _answers_200(self, path: str) -> bool:
         with contextlib.suppress(OSError, http.client.HTTPException):
-            status, _ = self._get("/v2/health/ready")
+            status, _ = self._get(path)
             return status == 200
         return False
 
     def _get(self, path: str) -> tuple[int, bytes]:
-        """GET from the server, never through a proxy that the environment may name."""
-        connection = http.client.HTTPConnection(HOST, self.ports[0], timeout=5)
-        with contextlib.closing(connection):
-            connection.request("GET", path, headers={"Connection": "close"})
-            answer = connection.getresponse()
-            return answer.status, answer.read()
+        return get(self._client_address, self.ports[0], path)
 
-    def _exit_code(self) -> int | None:
-        """Return Triton's exit code when it ended by itself, or the supervisor's."""
+    def exit_code(self) -> int | None:
+        """Return the exit code of a server that ended by itself; None while it runs."""
+        if not self._run_dir:
+            return None
         with contextlib.suppress(FileNotFoundError):
             return int((self._run_dir / "exit_code").read_text())
-        return self._supervisor.poll()
+        return self._supervisor.poll() if self._supervisor else None
 
     def log(self) -> str:
         """Return what Triton has printed so far."""
         file = self._run_dir and self._run_dir / "log"
         return file.read_text(errors="replace") if file and file.exists() else ""
 
-    def _log_end(self) -> str:
-        """Return the log's errors and last lines, without the frames of Triton's tables."""
-        lines = [line for line in self.log().splitlines() if line and line[0] not in "+|"]
-        errors = [line for line in lines[:-12] if line.startswith("E") and "failed" in line]
-        return "\n".join(f"  {line}" for line in errors + lines[-12:])
+    def _why(self) -> str:
+        """Return what the log gives as the cause, and its last lines."""
+        # The link to the repository means nothing to anybody else.
+        log = self.log().replace(f"{self._run_dir}/models", str(self.model_repository))
+        causes = causes_in(log)
+        text = f": {'; '.join(causes)}" if causes else ""
+        return f"{text}\nIts log ends:\n" + "\n".join(f"  {line}" for line in last_lines(log))
 
     def stop(self) -> None:
         """Stop the server; its processes, shared memory and files are gone afterwards."""
@@ -210,7 +453,10 @@ class TritonServer:
             self._supervisor.wait()
             self._supervisor = None
         if self._run_dir:
-            supervisor.clean_up(self._run_dir)
+            runs.end(self._run_dir)
+            runs.forget(self._run_dir)
+            if supervisor_process := _let_go.pop(self._run_dir, None):
+                supervisor_process.wait()
             self._run_dir = None
 
     def __enter__(self) -> "TritonServer":
@@ -220,128 +466,38 @@ class TritonServer:
         self.stop()
 
     def __str__(self) -> str:
+        if self.choice and self.choice.mode == "docker":
+            return (
+                f"Triton {self.version} in Docker ({self.image}, {self.choice.device.upper()}) "
+                f"on {self.url}"
+            )
         return f"embedded Triton {self.version} on {self.url}"
 
 
-def _site_packages() -> Path:
-    return _triton_home().parent.parent
+def running_servers() -> list[TritonServer]:
+    """Return the detached servers of this clone, oldest first."""
+    return [_from_record(record) for record in runs.records()]
 
 
-def _triton_home() -> Path:
-    """Return the folder ``pytriton/tritonserver`` of the installed nvidia-pytriton."""
-    package = importlib.util.find_spec("pytriton")
-    if package is None:
-        raise ServerError(
-            "the package nvidia-pytriton, which carries Triton, is not installed here; "
-            "run the set-up (make) or pip install the list in environment.yml"
-        )
-    return Path(package.submodule_search_locations[0]) / "tritonserver"
+def _from_record(record: runs.Record) -> TritonServer:
+    server = TritonServer(**record.settings, detached=True)
+    server._run_dir = Path(record.run_dir)
+    server.choice = Choice(**record.choice)
+    server.ports = tuple(record.ports)
+    server.version = record.version
+    return server
 
 
-def _stub() -> Path:
-    """Return the process in which Triton's python backend runs Python 3.10."""
-    return _triton_home() / "python_backend_stubs" / "3.10" / "triton_python_backend_stub"
-
-
-def _library_path() -> str:
-    """Return where Triton's and Python's shared libraries lie, for LD_LIBRARY_PATH."""
-    folders = [_site_packages() / "nvidia_pytriton.libs"]
-    libdir, multiarch = sysconfig.get_config_vars("LIBDIR", "MULTIARCH")
-    for folder in (Path(libdir), Path(libdir) / str(multiarch), Path(sys.base_prefix) / "lib"):
-        if (folder / LIBPYTHON).exists():
-            folders.append(folder)
-            break
-    return os.pathsep.join(map(str, folders))
-
-
-def _environment(run_dir: Path) -> dict[str, str]:
-    """Return the environment of Triton and of the stubs that it starts."""
-    inherited = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    return inherited | {
-        supervisor.RUN_MARK: str(run_dir),
-        "LD_LIBRARY_PATH": _library_path(),
-        "PYTHONPATH": str(_site_packages()),
-        # The stub embeds Python: without this it may look for the standard library elsewhere.
-        "PYTHONHOME": sys.base_prefix,
-        # Drops two lines about the CUDA driver that OneFlow prints on every machine without one.
-        "GLOG_minloglevel": "3",
-    }
-
-
-def _check_libraries() -> None:
-    """Ask the loader whether the stub finds all its libraries; without one, Triton hangs.
-
-    Raises:
-        ServerError: naming what is missing and how to get it.
-    """
-    ask = {"LD_TRACE_LOADED_OBJECTS": "1", "LD_LIBRARY_PATH": _library_path()}  # as ldd does
-    listing = subprocess.run(
-        [LOADER, _stub()], env={**os.environ, **ask}, capture_output=True, text=True, check=False
-    )
-    missing = [line.split()[0] for line in listing.stdout.splitlines() if "not found" in line]
-    if LIBPYTHON in missing:
-        raise ServerError(
-            f"Triton needs {LIBPYTHON}, which this Python ({sys.base_prefix}) does not have; "
-            "install it (Debian, Ubuntu: apt install libpython3.10) or use another Python 3.10"
-        )
-    if missing or listing.returncode:
-        what = f"{', '.join(missing)} not found" if missing else listing.stderr.strip()
-        raise ServerError(
-            f"Triton's stub cannot be loaded on this machine: {what}; is nvidia-pytriton installed "
-            "whole, and is this x86-64 Linux with glibc 2.35 or newer?"
-        )
-
-
-def _sweep_dead_runs() -> None:
-    """Clean up after runs whose supervisor was itself killed."""
-    for run_dir in Path(tempfile.gettempdir()).glob(f"{RUN_PREFIX}*"):
-        # A run of another user cannot be read; one that ends just now is gone.
-        with contextlib.suppress(OSError):
-            if run_dir.stat().st_uid == os.getuid() and not _is_supervised(run_dir):
-                supervisor.clean_up(run_dir)
-
-
-def _is_supervised(run_dir: Path) -> bool:
-    """Tell whether a run's supervisor is alive, or may be about to start."""
-    try:
-        pid = int((run_dir / "supervisor.pid").read_text())
-        return str(run_dir).encode() in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-    except (FileNotFoundError, ProcessLookupError):
-        pid_is_written = (run_dir / "supervisor.pid").exists()
-        return not pid_is_written and time.time() - run_dir.stat().st_mtime < STARTING_SECONDS
-
-
-def _find_ports(wanted: tuple[int | None, ...]) -> tuple[int, ...]:
-    """Return the wanted ports, each seen to be free, and free ones for those left open.
-
-    Raises:
-        ServerError: a wanted port is taken.
-    """
-    with contextlib.ExitStack() as held:
-        ports = []
-        for port in wanted:
-            listener = held.enter_context(socket.socket())
-            # As Triton does: a port whose last connections are only fading away counts as free.
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                listener.bind((HOST, port or 0))
-            except OSError:
-                raise ServerError(
-                    f"port {port} of {HOST} is taken by another program; "
-                    "stop that one, or choose another port"
-                ) from None
-            ports.append(listener.getsockname()[1])
-        return tuple(ports)
-
-
-def _compose_backends(folder: Path) -> None:
-    """Lay out a backends folder: Triton's python backend, its stub, and ``backends/oneflow``.
-
-    The library is copied because Triton refuses one behind a link; the rest are links.
-    """
-    python = folder / "python"
-    python.mkdir(parents=True)
-    for file in (_triton_home() / "backends" / "python").iterdir():
-        shutil.copy(file, python)
-    (python / _stub().name).symlink_to(_stub())
-    (folder / "oneflow").symlink_to(BACKENDS / "oneflow")
+def fingerprint(model_repository: Path) -> str:
+    """Return a text that changes when a file of a model repository or of the backend does."""
+    digest = hashlib.sha256()
+    for top in (model_repository, BACKENDS / "oneflow"):
+        for folder, folders, files in os.walk(top):
+            # What Python writes as it runs, and what is still being written.
+            folders[:] = sorted(n for n in folders if n != "__pycache__" and n[0] != ".")
+            for name in sorted(files):
+                path = Path(folder, name)
+                with contextlib.suppress(OSError):
+                    status = path.stat()
+                    digest.update(f"{path}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
+    return digest.hexdigest()

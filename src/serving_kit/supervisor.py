@@ -3,11 +3,16 @@
 ``server.TritonServer`` starts this file as a process of its own, and holds the other end of its
 standard input. When that end closes, because the server is stopped or because its owner was
 killed, however brutally, the supervisor stops Triton, ends whatever it left running, and removes
-its shared memory and its run folder. Standard library only.
+its shared memory and its run folder. A server that shall outlive its owner is let go, once it is
+ready, with one line on that input; from then on only a signal ends it.
+
+Meanwhile it looks after the processes in which Triton's python backend runs models: Triton does
+not replace one that died, and goes on saying that it is ready. Standard library only.
 """
 
 import contextlib
 import ctypes
+import http.client
 import json
 import os
 import select
@@ -15,18 +20,32 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 #: In the environment of every process of one run; its value is the run folder.
 RUN_MARK = "SERVING_KIT_RUN"
+#: What the owner writes to let a server go on without it.
+LET_GO = b"let go\n"
 
 #: Triton answers what it has accepted, for at most this long, before it gives up its models.
 EXIT_TIMEOUT_SECONDS = 5
 #: And is killed this long after it was asked to stop.
 KILL_AFTER_SECONDS = 15
+#: How often the python backend's processes are looked at.
+LOOK_SECONDS = 1
+LOAD_SECONDS = 600
+#: Processes that were killed are dead well within this time.
+BURY_SECONDS = 5
 
 SHARED_MEMORY = Path("/dev/shm")
+STUB = "triton_python_backend_stub"
+#: In a run folder: the ID of the Docker container, as ``docker run --cidfile`` writes it.
+CONTAINER_FILE = "container"
+# Of Linux's prctl(2).
 PR_SET_PDEATHSIG = 1
+PR_SET_CHILD_SUBREAPER = 36
 
 
 def shm_prefix(run_dir: Path) -> str:
@@ -49,13 +68,148 @@ def processes_of(run_dir: Path) -> list[int]:
 
 
 def clean_up(run_dir: Path) -> None:
-    """End what a run left running; remove its shared memory, then its folder."""
+    """End what a run left running; remove its container, its shared memory, then its folder."""
+    with contextlib.suppress(FileNotFoundError):
+        container = (run_dir / CONTAINER_FILE).read_text()
+        # Of one that is gone already, as it should be, Docker only says so.
+        subprocess.run(["docker", "rm", "--force", container], capture_output=True, check=False)
     for pid in processes_of(run_dir):
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
     for segment in SHARED_MEMORY.glob(f"{shm_prefix(run_dir)}*"):
         segment.unlink(missing_ok=True)
     shutil.rmtree(run_dir, ignore_errors=True)
+
+
+def supervise(run_dir: Path, command: list[str], control: dict | None) -> None:
+    """Run ``command`` until standard input closes or a signal asks to end, then clean up.
+
+    Files in ``run_dir`` tell the owner what happens: ``supervisor.pid``, ``log`` (Triton's
+    output) and, when Triton ends by itself, ``exit_code``.
+
+    Args:
+        run_dir: the run folder.
+        command: Triton's command line.
+        control: where the model control API is, and the header that opens it, as
+            ``{"address": ..., "port": ..., "header": [name, value]}``; None when there is none.
+    """
+    _write(run_dir / "supervisor.pid", str(os.getpid()))
+    wake, alarm = os.pipe()
+    os.set_blocking(wake, False)
+    os.set_blocking(alarm, False)
+    signal.set_wakeup_fd(alarm)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
+        signal.signal(number, lambda *_: None)
+    # What Triton's processes leave behind when they die becomes this process's to bury.
+    _prctl(PR_SET_CHILD_SUBREAPER, 1)
+    with (run_dir / "log").open("ab") as log:
+        server = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            preexec_fn=_die_with_parent,
+        )
+        stubs = _Stubs(server.pid, control, log) if control else None
+        try:
+            _watch(server, run_dir, wake, stubs)
+        finally:
+            if server.poll() is None:
+                _stop(server)
+            clean_up(run_dir)
+            deadline = time.monotonic() + BURY_SECONDS
+            while _bury_orphans(server.pid) and time.monotonic() < deadline:
+                time.sleep(0.01)
+
+
+def _watch(server: subprocess.Popen, run_dir: Path, wake: int, stubs: "_Stubs | None") -> None:
+    """Return when the server is to be stopped."""
+    owner = sys.stdin.fileno()
+    watched = [owner, wake]
+    while True:
+        ready, _, _ = select.select(watched, [], [], LOOK_SECONDS)
+        if owner in ready:
+            if not os.read(owner, len(LET_GO)):
+                return
+            watched.remove(owner)
+        if wake in ready and any(number != signal.SIGCHLD for number in os.read(wake, 64)):
+            return
+        _bury_orphans(server.pid)
+        if server.poll() is not None:
+            _write(run_dir / "exit_code", str(server.returncode))
+        elif stubs:
+            stubs.look()
+
+
+class _Stubs:
+    """The python backend's processes of one Triton, and the cure when one of them died."""
+
+    def __init__(self, triton: int, control: dict, log):
+        self._triton = triton
+        self._control = control
+        self._log = log
+        self._models: dict[int, str] = {}
+        self._suspects: set[int] = set()
+        self._cured: set[int] = set()
+
+    def look(self) -> None:
+        """Load a model again whose process was found dead twice in a row.
+
+        Once is not enough: a process that Triton ends itself, as it unloads a model, is dead for
+        a moment before Triton has taken note of it.
+        """
+        dead = {pid for pid in self._children() if self._is_dead_stub(pid)} - self._cured
+        for pid in dead & self._suspects:
+            self._cured.add(pid)
+            threading.Thread(target=self._reload, args=(self._models[pid],), daemon=True).start()
+        self._suspects = dead
+
+    def _children(self) -> list[int]:
+        pids = []
+        for thread in Path(f"/proc/{self._triton}/task").iterdir():
+            with contextlib.suppress(OSError):  # a thread that ended just now
+                pids += map(int, (thread / "children").read_text().split())
+        return pids
+
+    def _is_dead_stub(self, pid: int) -> bool:
+        """Tell whether a child is a stub that died; note the model of one that lives."""
+        with contextlib.suppress(OSError):
+            command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+            if Path(os.fsdecode(command[0])).name == STUB:
+                # Its first argument is <repository>/<model>/<version>/model.py.
+                self._models[pid] = Path(os.fsdecode(command[1])).parts[-3]
+            # The command line of a dead process is empty.
+            return command == [b""] and pid in self._models
+        return False
+
+    def _reload(self, model: str) -> None:
+        self._say(f"the process that serves {model} died; loading {model} again")
+        try:
+            # Triton takes a model that it has loaded for a good one: load alone does nothing.
+            for verb in ("unload", "load"):
+                status, text = self._post(f"/v2/repository/models/{model}/{verb}")
+                if status != 200:
+                    self._say(f"{model} cannot be loaded again: {text}")
+                    return
+        except (OSError, http.client.HTTPException) as error:
+            self._say(f"{model} cannot be loaded again: {error}")
+            return
+        self._say(f"{model} is loaded again")
+
+    def _post(self, path: str) -> tuple[int, str]:
+        name, value = self._control["header"]
+        connection = http.client.HTTPConnection(
+            self._control["address"], self._control["port"], timeout=LOAD_SECONDS
+        )
+        with contextlib.closing(connection):
+            connection.request("POST", path, "{}", {name: value, "Connection": "close"})
+            answer = connection.getresponse()
+            return answer.status, answer.read().decode(errors="replace")
+
+    def _say(self, text: str) -> None:
+        # In the manner of Triton's own lines, at the end of its log.
+        self._log.write(f"W supervisor: {text}\n".encode())
+        self._log.flush()
 
 
 def _stop(server: subprocess.Popen) -> None:
@@ -68,44 +222,25 @@ def _stop(server: subprocess.Popen) -> None:
         server.wait()
 
 
+def _bury_orphans(server: int) -> bool:
+    """Take note of the death of all children but the server; tell whether children are left."""
+    while True:
+        try:
+            dead = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:
+            return False
+        if dead is None or dead.si_pid == server:  # whose exit code Popen will ask for
+            return True
+        os.waitpid(dead.si_pid, 0)
+
+
 def _die_with_parent() -> None:
     """Have the kernel end Triton when the supervisor itself is killed."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    _prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
-def supervise(run_dir: Path, command: list[str]) -> None:
-    """Run ``command`` until standard input closes or a signal asks to end, then clean up.
-
-    Files in ``run_dir`` tell the owner what happens: ``supervisor.pid``, ``log`` (Triton's
-    output) and, when Triton ends by itself, ``exit_code``.
-    """
-    _write(run_dir / "supervisor.pid", str(os.getpid()))
-    wake, alarm = os.pipe()
-    os.set_blocking(alarm, False)
-    signal.set_wakeup_fd(alarm)
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
-        signal.signal(number, lambda *_: None)
-    with (run_dir / "log").open("wb") as log:
-        server = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            preexec_fn=_die_with_parent,
-        )
-    try:
-        while True:
-            ready, _, _ = select.select([sys.stdin, wake], [], [])
-            if sys.stdin in ready:
-                break
-            if any(number != signal.SIGCHLD for number in os.read(wake, 64)):
-                break
-            if server.poll() is not None:
-                _write(run_dir / "exit_code", str(server.returncode))
-    finally:
-        if server.poll() is None:
-            _stop(server)
-        clean_up(run_dir)
+def _prctl(option: int, value: int) -> None:
+    ctypes.CDLL(None).prctl(option, value)
 
 
 def _write(path: Path, text: str) -> None:
@@ -116,4 +251,4 @@ def _write(path: Path, text: str) -> None:
 
 
 if __name__ == "__main__":
-    supervise(Path(sys.argv[1]), json.loads(sys.argv[2]))
+    supervise(Path(sys.argv[1]), **json.loads(sys.argv[2]))

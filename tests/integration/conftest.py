@@ -1,15 +1,40 @@
-"""A model repository with a small StyleNet in it, and one server that the tests share."""
+"""A small StyleNet, and the servers that tests share: one to ask, one to load models into."""
 
+import contextlib
+import itertools
 import shutil
+from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
+import tritonclient.http as httpclient
+from tritonclient.utils import InferenceServerException
 
+from serving_kit import supervisor
+from serving_kit.client import infer
+from serving_kit.errors import ServerError
 from serving_kit.models import repository_for
 from serving_kit.paths import MODEL_REPOSITORY
+from serving_kit.ports import free_ports
 from serving_kit.server import TritonServer
 
 SIZE = 64
+LOAD_SECONDS = 300
+
+_numbers = itertools.count(1)
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--soak", action="store_true", help="run the tests of endurance at full length"
+    )
+
+
+@pytest.fixture(scope="session")
+def soak(pytestconfig):
+    """Whether the tests of endurance take their time."""
+    return pytestconfig.getoption("soak")
 
 
 @pytest.fixture(scope="session")
@@ -30,10 +55,23 @@ def small_repository(tmp_path, small_version):
     """A repository of a test's own, to be broken: one model, small."""
     model = tmp_path / "models" / "small"
     shutil.copytree(small_version, model / "1")
-    text = (MODEL_REPOSITORY / "fast_neural_style" / "configs" / "cpu.pbtxt").read_text()
-    text = text.replace("fast_neural_style", "small").replace("256, 256", f"{SIZE}, {SIZE}")
-    (model / "config.pbtxt").write_text(text)
+    (model / "config.pbtxt").write_text(small_config("small"))
     return model.parent
+
+
+def small_config(name):
+    text = (MODEL_REPOSITORY / "fast_neural_style" / "configs" / "cpu.pbtxt").read_text()
+    return text.replace("fast_neural_style", name).replace("256, 256", f"{SIZE}, {SIZE}")
+
+
+@pytest.fixture
+def port():
+    """The first of three free ports in a row, for HTTP, gRPC and metrics."""
+    while True:
+        (first,) = free_ports((None,))
+        with contextlib.suppress(ServerError):
+            free_ports((first, first + 1, first + 2))
+            return first
 
 
 @pytest.fixture(scope="session")
@@ -41,3 +79,100 @@ def server():
     """The server that tests share which only ask it: it serves ``model_repository/``."""
     with TritonServer(repository_for()) as server:
         yield server
+
+
+class Model:
+    """A model in the repository of a running server, which loads it when told to."""
+
+    def __init__(self, server, name):
+        self.server, self.name = server, name
+        self.folder = server.model_repository / name
+
+    def client(self):
+        """A client for a with block, in one thread."""
+        return httpclient.InferenceServerClient(self.server.url, network_timeout=LOAD_SECONDS)
+
+    def write_config(self, text):
+        (self.folder / "config.pbtxt").write_text(text)
+
+    def load(self):
+        with self.client() as client:
+            client.load_model(self.name)
+
+    def unload(self):
+        with self.client() as client:
+            client.unload_model(self.name)
+
+    def infer(self, image):
+        return infer(image, model=self.name, url=self.server.url)
+
+    def log(self):
+        """What the backend has said about this model."""
+        lines = self.server.log().splitlines()
+        return "\n".join(line for line in lines if f"{self.name} version " in line)
+
+    def workers(self):
+        """The living processes in which OneFlow runs this model."""
+        found = []
+        for pid in supervisor.processes_of(self.server._run_dir):
+            with contextlib.suppress(psutil.Error):
+                process = psutil.Process(pid)
+                program, *order = process.cmdline()[1:] or [""]
+                if Path(program).name == "worker.py" and f"/{self.name}/" in order[0]:
+                    found.append(process)
+        return found
+
+
+@pytest.fixture(scope="session")
+def loading_server(tmp_path_factory):
+    """The server that tests share which bring a model of their own; empty at first."""
+    with TritonServer(tmp_path_factory.mktemp("models"), model_control=True) as server:
+        yield server
+
+
+@pytest.fixture
+def model_called(loading_server):
+    """Gives a test the model of a name in ``loading_server``; unloads and removes it at the end."""
+    models = []
+
+    def model_called(name):
+        models.append(Model(loading_server, name))
+        return models[-1]
+
+    yield model_called
+    for model in models:
+        with contextlib.suppress(InferenceServerException):  # it was never loaded
+            model.unload()
+        shutil.rmtree(model.folder)
+
+
+@pytest.fixture
+def empty_model(model_called):
+    """A model of a test's own, without a version and a configuration."""
+    model = model_called(f"model_{next(_numbers)}")
+    model.folder.mkdir()
+    return model
+
+
+@pytest.fixture
+def small_model(empty_model, small_version):
+    """The small StyleNet as a model of a test's own, not loaded yet, to be broken."""
+    return fill(empty_model, small_version)
+
+
+@pytest.fixture(scope="session")
+def make_small_model(loading_server, small_version):
+    """Makes more such models, for tests that need several; nobody unloads or removes them."""
+
+    def make_small_model():
+        model = Model(loading_server, f"model_{next(_numbers)}")
+        model.folder.mkdir()
+        return fill(model, small_version)
+
+    return make_small_model
+
+
+def fill(model, version):
+    shutil.copytree(version, model.folder / "1")
+    model.write_config(small_config(model.name))
+    return model

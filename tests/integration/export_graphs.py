@@ -1,9 +1,9 @@
-"""Export one of the graphs that tests serve: ``export_graphs.py NAME REPOSITORY``.
+"""Export graphs that tests serve: ``export_graphs.py REPOSITORY PIXELS NAME ...``.
 
 Writes ``REPOSITORY/NAME/1``, as the kit exports it, and ``REPOSITORY/NAME/examples.npz``: inputs
-``INPUT_i`` and the eager module's answers ``OUTPUT_i``. A graph that Triton may batch has a 1 in
-front of its shapes, and its examples three different rows. One graph a process, because OneFlow
-may abort or hang when a process that held one ends.
+``INPUT_i`` and the eager module's answers ``OUTPUT_i``; then prints the name. A graph that Triton
+may batch has a 1 in front of its shapes, and its examples three different rows. PIXELS is the
+side of the pictures for those networks that take any.
 """
 
 import gc
@@ -16,7 +16,7 @@ import numpy as np
 import oneflow as flow
 from oneflow import nn
 
-from serving_kit.export import InferenceGraph, export_version
+from serving_kit.export import export_version
 
 ROWS = 3
 SEED = 7
@@ -125,20 +125,6 @@ class Numbers(nn.Module):
         return a * 2 + self.ballast(flow.int32), negative, c / 3 + self.ballast(flow.float64)
 
 
-class Shortest(nn.Module):
-    """``x * w``: ends within microseconds, and OneFlow 0.9.0 crashes on it sooner or later."""
-
-    inputs = (((4,), "float32"),)
-    batched = True
-
-    def __init__(self):
-        super().__init__()
-        self.w = nn.Parameter(flow.tensor(np.float32([0.5, -2, 3, 1.25])))
-
-    def forward(self, x):
-        return x * self.w
-
-
 GRAPHS = {
     "two_in_two_out": TwoInTwoOut,
     "embedding": Embedding,
@@ -146,18 +132,18 @@ GRAPHS = {
     "bytes": Bytes,
     "positive": Positive,
     "numbers": Numbers,
-    "shortest": Shortest,
 }
 
 
 class Zoo(nn.Module):
     """A network of flowvision, whose folder must be on PYTHONPATH, with weights of its own."""
 
-    inputs = (((3, 224, 224), "float32"),)
     batched = True
 
-    def __init__(self, name):
+    def __init__(self, name, pixels):
         super().__init__()
+        shape = (3, 224, 224) if name.endswith("_224") else (3, pixels, pixels)
+        self.inputs = ((shape, "float32"),)
         self.network = getattr(importlib.import_module("flowvision.models"), name)()
         rng = np.random.default_rng(SEED)
         for key, tensor in self.network.named_parameters():
@@ -172,7 +158,8 @@ class Zoo(nn.Module):
         for layer in norms:
             layer.momentum = 1.0
         if norms:
-            images = flow.tensor(rng.normal(size=(4, 3, 224, 224)).astype(np.float32))
+            ((shape, _),) = self.inputs
+            images = flow.tensor(rng.normal(size=(4, *shape)).astype(np.float32))
             with flow.no_grad():
                 self.network.train()(images)
 
@@ -207,23 +194,12 @@ def answer(module, arrays):
     return [tensor.numpy() for tensor in (result if isinstance(result, tuple) else (result,))]
 
 
-def save_without_a_run(module, inputs, version):
-    """Save a graph that may crash at its first run."""
-    graph = InferenceGraph(module)
-    graph._compile(*map(flow.tensor, inputs))
-    version.mkdir(parents=True)
-    flow.save(graph, str(version / "model"))
-
-
-def export(name, folder):
+def export(name, pixels, folder):
     flow.manual_seed(SEED)
-    module = (GRAPHS[name]() if name in GRAPHS else Zoo(name)).eval()
+    module = (GRAPHS[name]() if name in GRAPHS else Zoo(name, pixels)).eval()
     inputs = make_inputs(module)
     rows = rows_of(inputs, module.batched)
-    if name == "shortest":
-        save_without_a_run(module, rows[0], folder / "1")
-    else:
-        export_version(module, rows[0], folder / "1", source=name)
+    export_version(module, rows[0], folder / "1", source=name)
     answers = [answer(module, row) for row in rows]
     outputs = [np.concatenate(parts) for parts in zip(*answers, strict=True)]
     examples = {f"INPUT_{i}": array for i, array in enumerate(inputs)}
@@ -232,8 +208,10 @@ def export(name, folder):
 
 
 if __name__ == "__main__":
-    export(sys.argv[1], Path(sys.argv[2]) / sys.argv[1])
-    gc.collect()
-    sys.stdout.flush()
+    repository, pixels, *names = sys.argv[1:]
+    for name in names:
+        export(name, int(pixels), Path(repository) / name)
+        gc.collect()
+        print(name, flush=True)
     sys.stderr.flush()
     os._exit(0)  # past OneFlow's own end, which may hang

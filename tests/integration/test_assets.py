@@ -15,4 +15,4 @@ def test_the_assets_can_be_rebuilt():
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count("as committed") == 2
+    assert done.stdout.count("as committed") == 3

@@ -111,29 +111,27 @@ def test_the_modules_mode_is_kept(tmp_path, image):
     assert module.training and module.stylenet.training
 
 
-def test_an_export_that_is_killed_leaves_no_half_model(tmp_path):
-    version = tmp_path / "fast_neural_style" / "1"
+def kill_an_export(version):
+    """Kill one in the middle of writing: flow.save has begun, the comparison has not ended."""
     child = subprocess.Popen(
         [sys.executable, "-m", "serving_kit.models", "19", version], stderr=subprocess.DEVNULL
     )
-    # It is killed in the middle of writing: flow.save has begun, the comparison has not ended.
     while not list(version.parent.glob(".1.partial-*/model/*/out")):
         assert child.poll() is None
     os.kill(child.pid, signal.SIGKILL)
     child.wait()
-    assert not version.exists()
-    models._export_in_child("red_ember", version)
-    assert list(version.parent.iterdir()) == [version]
-    read_graph_folder(version / "model")
 
 
-def test_models_are_exported_once_and_again_when_out_of_date(tmp_path, monkeypatch):
-    monkeypatch.setattr(models, "ROOT", tmp_path)
-    repository = models.repository_for("red_ember")
-    model = repository / "fast_neural_style"
+def test_models_are_exported_once_and_again_when_killed_or_out_of_date(tmp_path, monkeypatch):
+    monkeypatch.setattr(models, "BUILD", tmp_path)
+    model = tmp_path / "styles" / "red_ember" / "fast_neural_style"
+    kill_an_export(model / "1")
+    assert not (model / "1").exists()  # no half model
+    assert models.repository_for("red_ember") == model.parent
+    assert {path.name for path in model.iterdir()} == {"1", "config.pbtxt", "configs"}
+    assert (model / "configs" / "cpu.pbtxt").exists()
     first = (model / "1").stat().st_ino
-    assert (model / "config.pbtxt").exists() and (model / "configs" / "cpu.pbtxt").exists()
-    assert models.repository_for("red_ember") == repository
+    models.repository_for("red_ember")
     assert (model / "1").stat().st_ino == first
     (model / "1" / "model" / "model.mlir").write_text("module {")
     models.repository_for("red_ember")

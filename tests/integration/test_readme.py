@@ -25,6 +25,10 @@ RUN_BY = {
     "make test": "CI, and whoever runs this",
     "make demo IMAGE=assets/cat.jpg STYLE=red_ember V=1": "test_make_demo",
     "make styles": "test_make_styles",
+    "make serve": "test_make_serve_status_stop",
+    "make status": "test_make_serve_status_stop",
+    "make stop": "test_make_serve_status_stop",
+    "make check": "test_make_check",
     "make lab": "test_make_lab",
     # There is no conda in CI: test_set_up.py installs the list the way conda has pip do it.
     "conda env create -f environment.yml": "not run",
@@ -91,6 +95,26 @@ def test_make_demo(clone, make_environment, command):
     assert (clone / "result.jpg").exists() and (clone / "before_after.png").exists()
 
 
+def test_make_serve_status_stop(clone, make_environment, port):
+    make_environment |= {"SERVING_KIT_SERVERS": str(clone / "servers"), "SERVER": "local"}
+    done = run(f"make serve PORT={port}", clone, make_environment)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "models    fast_neural_style" in done.stdout
+    done = run("make status", clone, make_environment)
+    assert done.returncode == 0 and f"on 127.0.0.1:{port}: ready" in done.stdout
+    done = run("make stop", clone, make_environment)
+    assert done.stdout.startswith("stopped   embedded Triton")
+    done = run("make serve DRY_RUN=1", clone, make_environment)
+    assert done.returncode == 0 and "bin/tritonserver" in done.stdout
+
+
+def test_make_check(clone, make_environment):
+    done = run("make check", clone, make_environment)
+    assert (done.returncode, done.stderr) == (0, "")
+    done = run(f"make check REPOSITORY={clone / 'docs'}", clone, make_environment)
+    assert done.returncode == 2  # make's own, for a verb that found errors
+
+
 def test_make_styles(clone, make_environment):
     done = run("make styles", clone, make_environment)
     assert (done.returncode, done.stderr) == (0, "")
@@ -132,5 +156,19 @@ def test_make_alone_lists_the_verbs(make_environment):
     listed = subprocess.run(
         ["make"], cwd=ROOT, env=make_environment, capture_output=True, text=True, check=True
     ).stdout
-    for verb in ("demo", "test", "lab", "models", "styles", "notebooks", "lock", "clean"):
+    for verb in (
+        "demo",
+        "test",
+        "lab",
+        "serve",
+        "status",
+        "stop",
+        "check",
+        "image",
+        "models",
+        "styles",
+        "notebooks",
+        "lock",
+        "clean",
+    ):
         assert re.search(rf"^  make {verb} +\w", listed, re.M)

@@ -1,0 +1,164 @@
+"""The embedded Triton: the real server out of the PyPI package nvidia-pytriton, on the CPU.
+
+The package was made for another purpose; this module knows where its parts lie and what they
+need: a backends folder with Triton's python backend and this repository's ``backends/oneflow``,
+and an environment in which the backend's processes find their libraries.
+"""
+
+import importlib.util
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from pathlib import Path
+
+from serving_kit import supervisor
+from serving_kit.errors import ServerError
+from serving_kit.paths import BACKENDS
+
+LOADER = "/lib64/ld-linux-x86-64.so.2"
+LIBPYTHON = "libpython3.10.so.1.0"
+#: The python backend asks for 2 MiB for each model at its start, and more for large requests.
+SHARED_MEMORY_NEEDED = 16 << 20
+
+
+def check_machine() -> None:
+    """Find out before the start what would make Triton hang or fail later.
+
+    Raises:
+        ServerError: a library or room in shared memory is missing; it says how to get it.
+    """
+    _check_libraries()
+    free = shutil.disk_usage(supervisor.SHARED_MEMORY).free
+    if free < SHARED_MEMORY_NEEDED:
+        raise ServerError(
+            f"only {free / 2**20:.1f} MiB are free in {supervisor.SHARED_MEMORY}, and Triton's "
+            f"python backend needs {SHARED_MEMORY_NEEDED >> 20} or more: remove what is left "
+            "there, or make it larger (in a container: docker run --shm-size=1g)"
+        )
+
+
+def command(run_dir: str | Path, repository: str | Path, options: list[str]) -> list[str]:
+    """Return the command line of Triton for one run.
+
+    Args:
+        run_dir: the run folder, laid out by ``lay_out``.
+        repository: the model repository; a path without a space.
+        options: what else the server was asked for, ports among it.
+    """
+    return [
+        str(_triton_home() / "bin" / "tritonserver"),
+        f"--model-repository={repository}",
+        f"--backend-directory={run_dir}/backends",
+        "--model-config-name=cpu",
+        "--allow-gpu-metrics=false",
+        "--pinned-memory-pool-byte-size=0",
+        f"--backend-config=python,shm-region-prefix-name={supervisor.shm_prefix(Path(run_dir))}",
+        *options,
+    ]
+
+
+def environment(run_dir: Path) -> dict[str, str]:
+    """Return the environment of Triton, and of the processes that it starts."""
+    inherited = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    return inherited | {supervisor.RUN_MARK: str(run_dir)} | _variables()
+
+
+def lay_out(run_dir: Path, model_repository: Path) -> Path:
+    """Lay out a run folder: backends, and a link to the repository; return the link.
+
+    Triton's library of the python backend is copied because Triton refuses one behind a link.
+    And a path with a space makes Triton wait for ever; a link from a path without one does not.
+    """
+    python = run_dir / "backends" / "python"
+    python.mkdir(parents=True)
+    for file in (_triton_home() / "backends" / "python").iterdir():
+        shutil.copy(file, python)
+    (python / _stub().name).symlink_to(_stub())
+    (run_dir / "backends" / "oneflow").symlink_to(BACKENDS / "oneflow")
+    link = run_dir / "models"
+    link.symlink_to(model_repository)
+    return link
+
+
+def script(model_repository: Path, options: list[str]) -> str:
+    """Return shell commands that start the embedded Triton as the kit does, ready to paste."""
+    quote = shlex.quote
+    python = str(_triton_home() / "backends" / "python")
+    run_dir = quote(f"{tempfile.gettempdir()}/serving-kit-by-hand")
+    lines = [
+        f"mkdir -p {run_dir}/backends",
+        f"cp -rT {quote(python)} {run_dir}/backends/python",
+        f"ln -sf {quote(str(_stub()))} {run_dir}/backends/python/",
+        f"ln -sfT {quote(str(BACKENDS / 'oneflow'))} {run_dir}/backends/oneflow",
+        f"ln -sfT {quote(str(model_repository))} {run_dir}/models",
+    ]
+    variables = [f"{name}={quote(value)}" for name, value in _variables().items()]
+    words = map(quote, command(run_dir, f"{run_dir}/models", options))
+    return "\n".join([*lines, " \\\n  ".join([*variables, *words])])
+
+
+def _variables() -> dict[str, str]:
+    """Return the variables that Triton and the python backend's processes need."""
+    return {
+        "LD_LIBRARY_PATH": _library_path(),
+        "PYTHONPATH": str(_site_packages()),
+        # The stub embeds Python: without this it may look for the standard library elsewhere.
+        "PYTHONHOME": sys.base_prefix,
+        # Drops two lines about the CUDA driver that OneFlow prints on every machine without one.
+        "GLOG_minloglevel": "3",
+    }
+
+
+def _site_packages() -> Path:
+    return _triton_home().parent.parent
+
+
+def _triton_home() -> Path:
+    """Return the folder ``pytriton/tritonserver`` of the installed nvidia-pytriton."""
+    package = importlib.util.find_spec("pytriton")
+    if package is None:
+        raise ServerError(
+            "the package nvidia-pytriton, which carries Triton, is not installed here; "
+            "run the set-up (make) or pip install the list in environment.yml"
+        )
+    return Path(package.submodule_search_locations[0]) / "tritonserver"
+
+
+def _stub() -> Path:
+    """Return the process in which Triton's python backend runs Python 3.10."""
+    return _triton_home() / "python_backend_stubs" / "3.10" / supervisor.STUB
+
+
+def _library_path() -> str:
+    """Return where Triton's and Python's shared libraries lie, for LD_LIBRARY_PATH."""
+    folders = [_site_packages() / "nvidia_pytriton.libs"]
+    libdir, multiarch = sysconfig.get_config_vars("LIBDIR", "MULTIARCH")
+    for folder in (Path(libdir), Path(libdir) / str(multiarch), Path(sys.base_prefix) / "lib"):
+        if (folder / LIBPYTHON).exists():
+            folders.append(folder)
+            break
+    return os.pathsep.join(map(str, folders))
+
+
+def _check_libraries() -> None:
+    """Ask the loader whether the stub finds all its libraries; without one, Triton hangs."""
+    ask = {"LD_TRACE_LOADED_OBJECTS": "1", "LD_LIBRARY_PATH": _library_path()}  # as ldd does
+    listing = subprocess.run(
+        [LOADER, _stub()], env={**os.environ, **ask}, capture_output=True, text=True, check=False
+    )
+    missing = [line.split()[0] for line in listing.stdout.splitlines() if "not found" in line]
+    if LIBPYTHON in missing:
+        raise ServerError(
+            f"Triton needs {LIBPYTHON}, which this Python ({sys.base_prefix}) does not have; "
+            "install it (Debian, Ubuntu: apt install libpython3.10) or use another Python 3.10"
+        )
+    if missing or listing.returncode:
+        what = f"{', '.join(missing)} not found" if missing else listing.stderr.strip()
+        raise ServerError(
+            f"Triton's stub cannot be loaded on this machine: {what}; is nvidia-pytriton installed "
+            "whole, and is this x86-64 Linux with glibc 2.35 or newer?"
+        )

@@ -1,0 +1,43 @@
+"""Running what a learner wrote: whatever goes wrong becomes a hint, never a traceback."""
+
+import re
+from collections.abc import Callable
+
+MAX_CHARACTERS = 160
+_COLOUR = re.compile(r"\x1b\[[\d;]*m")
+
+
+class NotYet(Exception):
+    """The answer is not right yet; the message is the hint."""
+
+
+def call(function: Callable, *arguments: object) -> object:
+    """Call a learner's function; an error inside it becomes a hint that names it.
+
+    Raises:
+        NotYet: it is no function, or it raised.
+    """
+    if not callable(function):
+        raise NotYet(
+            f"this is {describe(function)}, but a function is asked for; give its name, without "
+            "parentheses."
+        )
+    try:
+        return function(*arguments)
+    except Exception as error:
+        raise NotYet(f"your function raised {first_line(error)}") from error
+
+
+def first_line(error: Exception) -> str:
+    """Return an error's type and its first line, without the colours that OneFlow puts in."""
+    lines = [line.strip() for line in _COLOUR.sub("", str(error)).splitlines() if line.strip()]
+    text = f"{type(error).__name__}: {lines[0] if lines else 'no message'}"
+    return text if len(text) <= MAX_CHARACTERS else text[: MAX_CHARACTERS - 3] + "..."
+
+
+def describe(value: object) -> str:
+    """Return what a value is, in a few words: ``None``, ``a str``, ``an int``."""
+    if value is None:
+        return "None"
+    name = type(value).__name__
+    return f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"

@@ -1,0 +1,166 @@
+"""Lesson 05, write a model repository: a whole configuration, and going back a version."""
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from tritonclient.grpc.model_config_pb2 import DataType, ModelConfig, ModelInstanceGroup
+
+from serving_kit.checks.rules import served_versions
+from serving_kit.config_text import parse_config
+from serving_kit.errors import ConfigError
+from serving_kit.exercises._answers import NotYet, call, describe
+from serving_kit.graph_folder import TensorSpec
+from serving_kit.repository import CONFIG, CPU_CONFIG, read_config, write_config
+
+#: How the graph of exercise 1 was traced; 2 is OneFlow's number for float32, 6 for int64.
+TRACED = {
+    "input": [
+        TensorSpec("photo", 2, (1, 3, 64, 64)),
+        TensorSpec("other_photo", 2, (1, 3, 64, 64)),
+        TensorSpec("share", 2, (1, 1)),
+    ],
+    "output": [
+        TensorSpec("picture", 2, (1, 3, 64, 64)),
+        TensorSpec("histogram", 6, (1, 256)),
+    ],
+}
+NAME, ROWS, INSTANCES = "blend", 4, 2
+
+#: The versions that exercise 2 finds. Sorted as text, 5 would be the newest, and 2 before it.
+VERSIONS = (1, 2, 5, 10)
+
+
+def exercise_1(text: str) -> str:
+    """Check a configuration that a learner wrote for the graph in ``TRACED``."""
+    if not isinstance(text, str):
+        raise NotYet(
+            f"this is {describe(text)}, but the text of a config.pbtxt is asked for, as a str."
+        )
+    try:
+        config = parse_config(text, CONFIG)
+    except ConfigError as error:
+        line = f" in line {error.line}" if error.line else ""
+        raise NotYet(f"Triton could not read this{line}: {error.sentence}.") from None
+    _check_head(config)
+    for kind, specs in TRACED.items():
+        _check_tensors(kind, getattr(config, kind), specs)
+    _check_instances(config)
+    return "Whoever reads this knows what to send, without ever seeing the graph."
+
+
+def _check_head(config: ModelConfig) -> None:
+    if config.name != NAME:
+        raise NotYet(f'the name is "{config.name}", but the model\'s folder is called {NAME}.')
+    if config.backend != "oneflow":
+        raise NotYet(f'the backend is "{config.backend}"; which one runs saved OneFlow graphs?')
+    if config.max_batch_size != ROWS:
+        raise NotYet(f"max_batch_size is {config.max_batch_size}; how many may one run take?")
+
+
+def _check_tensors(kind: str, tensors: list, specs: list[TensorSpec]) -> None:
+    if len(tensors) != len(specs):
+        raise NotYet(f"the graph has {len(specs)} {kind}s, the configuration {len(tensors)}.")
+    by_name = {tensor.name: tensor for tensor in tensors}
+    for i, spec in enumerate(specs):
+        name = f"{kind.upper()}_{i}"
+        if name not in by_name:
+            raise NotYet(
+                f"the {kind}s are called {', '.join(sorted(by_name))}; a graph's tensors have "
+                "no names, so how does the backend number them?"
+            )
+        tensor, dims = by_name[name], list(by_name[name].dims)
+        if tensor.data_type != DataType.Value(spec.triton_type):
+            raise NotYet(f"the data_type of {name} is not what Triton calls {spec.dtype}.")
+        if dims == list(spec.shape):
+            raise NotYet(f"{name} has dims {dims}: who puts the batch in front, you or Triton?")
+        if dims != list(spec.shape[1:]):
+            shape = " x ".join(map(str, spec.shape))
+            raise NotYet(f"{name} has dims {dims}, but was traced as {shape}.")
+
+
+def _check_instances(config: ModelConfig) -> None:
+    groups = config.instance_group
+    if not groups:
+        raise NotYet("all tensors are right; where the model runs, and how often, is not said.")
+    for group in groups:
+        if group.kind != ModelInstanceGroup.KIND_CPU:
+            raise NotYet("all tensors are right; is there an instance that is not on the CPU?")
+        if group.gpus:
+            raise NotYet("all tensors are right; gpus has no place in a group of KIND_CPU.")
+    # Triton makes one instance of a group without a count.
+    count = sum(group.count or 1 for group in groups)
+    if count != INSTANCES:
+        raise NotYet(f"all tensors are right; Triton would make {count} of it, but how many?")
+
+
+def exercise_2(roll_back: Callable) -> str:
+    """Check a function that has Triton serve the version before the newest."""
+    for policy in ("", "version_policy { all { } }"):
+        with tempfile.TemporaryDirectory() as scratch:
+            model = Path(scratch) / NAME
+            before = _make_model(model, policy)
+            _call(roll_back, model)
+            _check_files(model, before)
+            for variant in (CONFIG, CPU_CONFIG):
+                _check_variant(model, variant, before[variant], policy)
+    return "One field, and the old version is back; the new one waits in its folder."
+
+
+def _make_model(model: Path, policy: str) -> dict[str, bytes]:
+    """Make a model with some versions and both configurations; return its files."""
+    for version in VERSIONS:
+        (model / str(version) / "model").mkdir(parents=True)
+        (model / str(version) / "model" / "model.mlir").write_text(f"version {version}\n")
+    for variant, kind in ((CONFIG, "KIND_GPU"), (CPU_CONFIG, "KIND_CPU")):
+        text = f'name: "{NAME}" backend: "oneflow" instance_group [ {{ kind: {kind} }} ] {policy}'
+        write_config(parse_config(text, variant), model / variant)
+    return _files(model)
+
+
+def _files(model: Path) -> dict[str, bytes]:
+    files = (path for path in model.rglob("*") if path.is_file())
+    return {str(path.relative_to(model)): path.read_bytes() for path in files}
+
+
+def _call(roll_back: Callable, model: Path) -> None:
+    """Call the learner's function; its error is told without the folder of this trial."""
+    try:
+        call(roll_back, model)
+    except NotYet as hint:
+        raise NotYet(str(hint).replace(f"{model.parent}/", "")) from None
+
+
+def _check_files(model: Path, before: dict[str, bytes]) -> None:
+    """Check that nothing but the two configurations has changed."""
+    after = _files(model)
+    for name, data in before.items():
+        if name not in after:
+            raise NotYet(
+                f"{NAME}/{name} is gone; leave every file in its place, a field of the "
+                "configuration says which versions are served."
+            )
+        if after[name] != data and name not in (CONFIG, CPU_CONFIG):
+            raise NotYet(f"{NAME}/{name} has changed; change nothing but the configurations.")
+    if added := sorted(set(after) - set(before)):
+        raise NotYet(f"{NAME}/{added[0]} is new; the two configurations that are there will do.")
+
+
+def _check_variant(model: Path, variant: str, before: bytes, policy: str) -> None:
+    """Check that one configuration serves the version before the newest, and else is as it was."""
+    where = f"a model with {policy}: " if policy else ""
+    try:
+        config = read_config(model / variant)
+    except ConfigError as error:
+        raise NotYet(f"{where}Triton could not read {variant} now: {error.sentence}.") from None
+    served = served_versions(config, {version: str(version) for version in VERSIONS})
+    if served != [VERSIONS[-2]]:
+        raise NotYet(
+            f"{where}of the versions {', '.join(map(str, VERSIONS))}, {variant} now serves "
+            f"{', '.join(map(str, served)) or 'none'}; expected the newest but one, by number."
+        )
+    expected = parse_config(before.decode(), variant)
+    for each in (config, expected):
+        each.ClearField("version_policy")
+    if config != expected:
+        raise NotYet(f"{where}{variant} serves the right version, but other fields changed, too.")

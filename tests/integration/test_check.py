@@ -1,0 +1,271 @@
+"""What the check calls an error, the real Triton refuses; what it lets pass, Triton serves."""
+
+import http.client
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from serving_kit.checks import check, has_errors
+from serving_kit.client import infer
+from serving_kit.config_text import format_config
+from serving_kit.errors import ServerError
+from serving_kit.models import repository_for
+from serving_kit.repository import CONFIG, CPU_CONFIG, config_for, read_config, write_configs
+from serving_kit.server import TritonServer
+
+PYTHON_MODEL = """\
+import triton_python_backend_utils as pb_utils
+
+class TritonPythonModel:
+    def execute(self, requests):
+        inputs = [pb_utils.get_input_tensor_by_name(request, "X") for request in requests]
+        outputs = [pb_utils.Tensor("Y", tensor.as_numpy() + 1) for tensor in inputs]
+        return [pb_utils.InferenceResponse([tensor]) for tensor in outputs]
+"""
+PYTHON_CONFIG = """\
+backend: "python"
+max_batch_size: 1
+input [ { name: "X" data_type: TYPE_FP32 dims: [ 3, 64, 64 ] } ]
+output [ { name: "Y" data_type: TYPE_FP32 dims: [ 3, 64, 64 ] } ]
+"""
+ENSEMBLE_CONFIG = """\
+platform: "ensemble"
+max_batch_size: 1
+input [ { name: "IN" data_type: TYPE_FP32 dims: [ 3, 64, 64 ] } ]
+output [ { name: "OUT" data_type: TYPE_FP32 dims: [ 3, 64, 64 ] } ]
+ensemble_scheduling { step [
+  { model_name: "first" model_version: -1
+    input_map { key: "X" value: "IN" } output_map { key: "Y" value: "between" } },
+  { model_name: "second" model_version: -1
+    input_map { key: "X" value: "between" } output_map { key: "Y" value: "OUT" } }
+] }
+"""
+
+#: Changes to the configuration of a saved graph: what is replaced, by what, and what check says.
+GRAPH_MISTAKES = {
+    "other_name": ('name: "small"', 'name: "other"', "name"),
+    "mistyped_field": ("max_batch_size", "max_batchsize", "config-unreadable"),
+    "mistyped_type": ("TYPE_FP32", "TYPE_FLOAT32", "config-unreadable"),
+    "missing_comma": ("3, 64, 64", "3, 64 64", "config-unreadable"),
+    "no_backend": ('backend: "oneflow"', "", "backend"),
+    "mistyped_backend": ('"oneflow"', '"OneFlow"', "backend"),
+    "platform_for_backend": ("backend:", "platform:", "backend"),
+    "negative_batch": ("max_batch_size: 1", "max_batch_size: -1", "max-batch-size"),
+    "wrong_names": ("INPUT_0", "input_0", "tensor-name"),
+    "batch_in_dims": ("[ 3, 64", "[ 1, 3, 64", "tensor-batch"),
+    "wrong_type": ("TYPE_FP32", "TYPE_UINT8", "tensor-data-type"),
+    "gpu": ("KIND_CPU", "KIND_GPU\n    gpus: [ 0 ]", "kind-gpu"),
+    "gpus_of_a_cpu": ("KIND_CPU", "KIND_CPU\n    gpus: [ 0 ]", "gpus"),
+    "bad_parameter": (
+        'backend: "oneflow"',
+        'backend: "oneflow"\nparameters { key: "max_retrys" value: { string_value: "1" } }',
+        "parameter",
+    ),
+}  # fmt: skip
+ENSEMBLE_MISTAKES = {
+    "no_such_model": ('"first"', '"frist"', "ensemble-model"),
+    "itself": ('"first"', '"itself"', "ensemble-model"),
+    "no_such_version": (
+        '"first" model_version: -1',
+        '"first" model_version: 7',
+        "ensemble-version",
+    ),
+    "version_left_out": ('"first" model_version: -1', '"first"', "ensemble-version"),
+    "no_such_input": ('key: "X" value: "IN"', 'key: "Z" value: "IN"', "ensemble-tensor"),
+    "no_such_output": ('key: "Y" value: "OUT"', 'key: "Z" value: "OUT"', "ensemble-tensor"),
+    "not_connected": ('key: "X" value: "between"', 'key: "X" value: "betwen"', "ensemble-tensor"),
+    "not_used": ('key: "X" value: "between"', 'key: "X" value: "IN"', "ensemble-tensor"),
+    "not_written": ('value: "OUT"', 'value: "OUTT"', "ensemble-tensor"),
+    "written_twice": ('value: "OUT"', 'value: "between"', "ensemble-tensor"),
+    "other_type": ('"IN" data_type: TYPE_FP32', '"IN" data_type: TYPE_INT8', "ensemble-fit"),
+    "other_dims": (
+        '"OUT" data_type: TYPE_FP32 dims: [ 3, 64, 64 ]',
+        '"OUT" data_type: TYPE_FP32 dims: [ 64, 64 ]',
+        "ensemble-fit",
+    ),
+    "larger_batch": ("max_batch_size: 1", "max_batch_size: 2", "ensemble-batch"),
+    "on_a_cpu": ("ensemble_sch", "instance_group { }\nensemble_sch", "ensemble-field"),
+    "a_backend": ('platform: "ensemble"', 'backend: "ensemble"', "ensemble-platform"),
+}  # fmt: skip
+
+
+def make_python_model(model, version="1", config=PYTHON_CONFIG, source=PYTHON_MODEL):
+    (model / version).mkdir(parents=True)
+    (model / version / "model.py").write_text(source)
+    (model / CONFIG).write_text(config)
+    return model
+
+
+def make_ensemble(model, config=ENSEMBLE_CONFIG):
+    (model / "1").mkdir(parents=True)
+    (model / CONFIG).write_text(config)
+
+
+def change(file, old, new):
+    file.write_text(replaced(file.read_text(), old, new))
+
+
+def replaced(text, old, new):
+    assert old in text
+    return text.replace(old, new)
+
+
+def make_graph_models(models, small):
+    """Make a copy of the model "small" with each mistake; return what check is to say of them."""
+    text = (small / CONFIG).read_text()
+    expected = {}
+    for name, (old, new, code) in GRAPH_MISTAKES.items():
+        (models / name / "1").mkdir(parents=True)
+        (models / name / "1" / "model").symlink_to(small / "1" / "model")
+        changed = replaced(text, old, new).replace('name: "small"', f'name: "{name}"')
+        (models / name / CONFIG).write_text(changed)
+        expected[name] = code
+    for name in ("half_copied", "nested"):
+        shutil.copytree(small / "1", models / name / "1")
+        (models / name / CONFIG).write_text(text.replace('"small"', f'"{name}"'))
+        expected[name] = "graph-folder"
+    out = next((models / "half_copied" / "1" / "model").glob("*/out"))
+    out.write_bytes(out.read_bytes()[:-4])
+    (models / "nested" / "1" / "model").rename(models / "nested" / "1" / "inner")
+    (models / "nested" / "1" / "model").mkdir()
+    (models / "nested" / "1" / "inner").rename(models / "nested" / "1" / "model" / "model")
+    return expected
+
+
+def make_other_models(models):
+    """Make models that are wrong in other ways; return what check is to say of them."""
+    make_python_model(models / "version_v1", "v1")
+    make_python_model(models / "version_01", "01")
+    make_python_model(models / "version_1.0", "1.0").rename(models / "version_file")
+    shutil.rmtree(models / "version_file" / "1.0")
+    (models / "version_file" / "1").write_text("")
+    make_python_model(
+        models / "policy", config=PYTHON_CONFIG + "version_policy { specific { versions: 2 } }"
+    )
+    make_python_model(models / "not_python", source="def execute(:\n")
+    make_python_model(models / "no_class", source="class Model: pass\n")
+    make_python_model(models / "byte_order_mark", config="\ufeff" + PYTHON_CONFIG)
+    make_python_model(models / "broken_link")
+    (models / "broken_link" / "lost").symlink_to("nowhere")
+    make_python_model(
+        models / "preferred_size",
+        config=PYTHON_CONFIG + "dynamic_batching { preferred_batch_size: [ 8 ] }",
+    )
+    make_python_model(
+        models / "labels", config=PYTHON_CONFIG.replace('"Y"', '"Y" label_filename: "l.txt"')
+    )
+    (models / "misspelt" / "1").mkdir(parents=True)
+    (models / "misspelt" / "config.pbtx").write_text('backend: "python"\n')
+    (models / "notes").mkdir()
+    (models / ".git").mkdir()
+    make_ensemble(models / "ensemble_without_version")
+    (models / "ensemble_without_version" / "1").rmdir()
+    for name, (old, new, _) in ENSEMBLE_MISTAKES.items():
+        make_ensemble(models / name, replaced(ENSEMBLE_CONFIG, old, new))
+    return {name: code for name, (_, _, code) in ENSEMBLE_MISTAKES.items()} | {
+        "version_v1": "no-version",
+        "version_01": "no-version",
+        "version_file": "no-version",
+        "policy": "version-policy",
+        "not_python": "python-model",
+        "no_class": "python-model",
+        "byte_order_mark": "config-unreadable",
+        "broken_link": "broken-link",
+        "preferred_size": "preferred-batch-size",
+        "labels": "label-file",
+        "misspelt": "config-misspelt",
+        "notes": "no-model",
+        ".git": "no-model",
+        "ensemble_without_version": "no-version",
+    }
+
+
+def make_healthy_models(models):
+    """Make what looks odd, but is legal; return the names."""
+    make_python_model(models / "first")
+    make_python_model(models / "second")
+    make_ensemble(models / "chain")
+    without_batch = ENSEMBLE_CONFIG.replace("max_batch_size: 1", "")
+    make_ensemble(models / "chain_without_batch", without_batch)
+    make_ensemble(models / "chain_with_batch_in_dims", without_batch.replace("[ 3,", "[ 1, 3,"))
+    make_python_model(models / "without_config")
+    (models / "without_config" / CONFIG).unlink()
+    model = make_python_model(models / "left_overs")
+    (model / "config.pbtxt~").write_text("whatever")
+    (model / "best").mkdir()
+    (model / ".ipynb_checkpoints").mkdir()
+    (model / ".2.partial-abc").mkdir()
+    return ["first", "second", "chain", "chain_without_batch", "chain_with_batch_in_dims",
+            "without_config", "left_overs"]  # fmt: skip
+
+
+def load(server, model):
+    """Ask Triton to load one model; return whether it did, and what it said."""
+    host, port = server.url.split(":")
+    connection = http.client.HTTPConnection(host, int(port), timeout=120)
+    connection.request("POST", f"/v2/repository/models/{model}/load", "{}", {"Connection": "close"})
+    answer = connection.getresponse()
+    said = answer.read().decode()
+    connection.close()
+    return answer.status == 200, said and json.loads(said)["error"]
+
+
+def test_what_check_calls_an_error_triton_refuses(small_repository, tmp_path):
+    models = tmp_path / "broken"
+    models.mkdir()
+    expected = make_graph_models(models, small_repository / "small")
+    expected |= make_other_models(models)
+    healthy = make_healthy_models(models)
+
+    said = {}
+    for finding in check(models):
+        if finding.severity == "error":
+            said.setdefault(finding.model, set()).add(finding.code)
+    assert said == {name: {code} for name, code in expected.items()}
+
+    with TritonServer(models, options=["--model-control-mode=explicit"]) as server:
+        loaded = {name: load(server, name) for name in [*healthy, *expected]}
+        assert [name for name, (is_loaded, _) in loaded.items() if is_loaded] == healthy
+        reason = loaded["batch_in_dims"][1]
+        assert "dims [1, 3, 64, 64], but the graph has [3, 64, 64]" in reason
+
+        mended = "batch_in_dims", "no_such_model"
+        write_configs(models / "batch_in_dims")
+        change(models / "no_such_model" / CONFIG, '"frist"', '"first"')
+        assert not [f for f in check(models) if f.model in mended and f.severity == "error"]
+        assert [load(server, name) for name in mended] == [(True, "")] * 2
+        image = np.zeros((1, 3, 64, 64), np.float32)
+        assert infer(image, model="batch_in_dims", url=server.url).shape == image.shape
+
+
+def test_what_keeps_a_whole_server_from_starting(tmp_path):
+    make_python_model(tmp_path / "models" / "py")
+    make_python_model(tmp_path / "other" / "py")
+    assert [f.code for f in check(tmp_path / "models", tmp_path / "other")] == ["name-twice"]
+    options = [f"--model-repository={tmp_path / 'other'}"]
+    with pytest.raises(ServerError, match="not unique across all model repositories"):
+        TritonServer(tmp_path / "models", options=options).start()
+
+    (tmp_path / "jupyter" / ".ipynb_checkpoints").mkdir(parents=True)
+    assert [f.code for f in check(tmp_path / "jupyter")] == ["left-over"]
+    with pytest.raises(ServerError, match=r"failed to load.* '.ipynb_checkpoints'"):
+        TritonServer(tmp_path / "jupyter").start()
+
+    (tmp_path / "link").mkdir()
+    (tmp_path / "link" / "lost").symlink_to("nowhere")
+    assert "broken-link" in [f.code for f in check(tmp_path / "link")]
+    with pytest.raises(ServerError, match="failed to stat file"):
+        TritonServer(tmp_path / "link").start()
+
+
+def test_config_for_is_what_is_committed_for_the_exported_model():
+    """The real export of fast_neural_style, with the dims that OneFlow wrote."""
+
+    model = repository_for() / "fast_neural_style"
+    for variant, device in ((CONFIG, "gpu"), (CPU_CONFIG, "cpu")):
+        config = config_for(model / "1" / "model", name="fast_neural_style", device=device)
+        assert format_config(config) == (model / variant).read_text()
+        assert config == read_config(model / variant)
+    assert not has_errors(check(model.parent))

@@ -1,0 +1,205 @@
+"""docker/: what goes into the image, and linters for what cannot be built or run in the tests."""
+
+import importlib.util
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCKERFILE = ROOT / "docker" / "Dockerfile"
+COMPOSE = ROOT / "docker" / "compose.yaml"
+COMMANDS = Path(sys.executable).parent
+SECONDS = 120
+
+
+def load_tool():
+    spec = importlib.util.spec_from_file_location(
+        "image_requirements", ROOT / "tools" / "image_requirements.py"
+    )
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look themselves up there
+    spec.loader.exec_module(module)
+    return module
+
+
+tool = load_tool()
+
+
+def read(name):
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def derived(environment=None):
+    lock, headless = read("environment.lock"), read("environment-headless.lock")
+    return tool.requirements(environment or read("environment.yml"), lock, headless)
+
+
+def pins(requirements):
+    return dict(re.findall(r"^([a-z0-9-]+)==(\S+)", requirements, re.M))
+
+
+def run(*command, **options):
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=SECONDS, check=False, **options
+    )
+
+
+# --- What goes into the image -----------------------------------------------------------------
+
+
+def test_the_image_has_what_environment_yml_marks_and_no_more():
+    assert tool.marked_packages(read("environment.yml")) == {
+        "oneflow",
+        "numpy",
+        "nvidia-cublas-cu11",
+        "nvidia-cudnn-cu11",
+    }
+    found = pins(derived())
+    assert found.items() >= {"oneflow": "0.9.0", "numpy": "1.26.4", "protobuf": "3.20.3"}.items()
+    assert not found.keys() & {"nvidia-pytriton", "jupyterlab", "opencv-python", "pytest"}
+
+
+def test_the_tool_prints_it_where_only_the_standard_library_is():
+    printed = run(sys.executable, "-I", "-S", ROOT / "tools" / "image_requirements.py")
+    assert printed.stdout == derived(), printed.stderr
+
+
+def test_the_resolver_finds_the_same_packages(tmp_path):
+    """uv, asked for the marked packages at the versions of the lock, needs just these."""
+    wanted = tmp_path / "wanted.in"
+    wanted.write_text("\n".join(sorted(tool.marked_packages(read("environment.yml")))))
+    done = run(
+        *(COMMANDS / "uv", "pip", "compile", "--quiet", "--no-header", "--no-annotate"),
+        *("--python-version", "3.10", "--python-platform", "x86_64-manylinux_2_35"),
+        *("--only-binary", ":all:", "--constraint", ROOT / "environment-conda.lock", wanted),
+    )
+    assert done.returncode == 0, done.stderr
+    assert pins(done.stdout) == pins(derived())
+
+
+def test_it_can_be_installed_by_its_hashes(tmp_path):
+    requirements = tmp_path / "requirements.txt"
+    requirements.write_text(derived())
+    done = run(
+        *(COMMANDS / "uv", "pip", "install", "--dry-run", "--python", sys.executable),
+        *("--target", tmp_path / "packages", "--only-binary", ":all:", "--require-hashes"),
+        *("--requirement", requirements),
+    )
+    assert done.returncode == 0, done.stderr
+    assert f"Would install {len(pins(derived()))} packages" in done.stderr
+
+
+def test_an_opencv_of_the_image_would_be_the_headless_one():
+    # As docker/README.md tells: the group of pictures in two, one of them marked.
+    environment = "# Pictures [image]\n- opencv-python==4.11.0.86\n# Plots\n- matplotlib==3.10.9\n"
+    assert pins(derived(environment)) == {
+        "opencv-python-headless": "4.11.0.86",
+        "numpy": "1.26.4",
+    }
+
+
+def test_a_list_without_a_mark_is_refused():
+    with pytest.raises(ValueError, match=r"no group of packages for the image: end the comment"):
+        derived("# The model\n- oneflow==0.9.0\n")
+
+
+def test_a_package_that_is_not_locked_is_refused():
+    with pytest.raises(ValueError, match=r"environment\.lock lacks 'flask': run \"make lock\""):
+        derived("# Web [image]\n- flask==3.1.0\n")
+
+
+# --- What is sent to the engine ---------------------------------------------------------------
+
+
+def test_nothing_is_sent_to_the_engine_but_what_is_copied():
+    copied = set()
+    for arguments in re.findall(r"^COPY (?!--from)(.+)$", DOCKERFILE.read_text(), re.M):
+        copied |= set(arguments.split()[:-1])
+    assert all((ROOT / name).exists() for name in copied)
+    rules = [line for line in read(".dockerignore").splitlines() if not line.startswith("#")]
+    assert rules[0] == "*"
+    assert {rule[1:] for rule in rules if rule.startswith("!")} == copied
+
+
+# --- Linters ----------------------------------------------------------------------------------
+
+
+def hadolint(file):
+    return run(COMMANDS / "hadolint", "--no-color", "--failure-threshold", "style", file)
+
+
+def check_compose(file):
+    return run(COMMANDS / "check-jsonschema", "--builtin-schema", "vendor.compose-spec", file)
+
+
+def test_the_dockerfile_is_clean():
+    done = hadolint(DOCKERFILE)
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "rule"),
+    [
+        (":24.10-py3\n", "\n", "DL3006"),
+        ("--no-cache-dir ", "", "DL3042"),
+        ("USER 1000:1000", "USER root", "DL3002"),
+        ("requirements.txt \\", "$UNQUOTED \\", "SC2086"),
+        ('"--model-repository=/models"]', "", "DL3025"),
+    ],
+)
+def test_a_mistake_in_the_dockerfile_is_found(tmp_path, right, wrong, rule):
+    text = DOCKERFILE.read_text()
+    assert right in text
+    (tmp_path / "Dockerfile").write_text(text.replace(right, wrong))
+    done = hadolint(tmp_path / "Dockerfile")
+    assert done.returncode == 1
+    assert rule in done.stdout + done.stderr
+
+
+def test_the_compose_file_is_clean():
+    done = check_compose(COMPOSE)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_mistakes_in_the_compose_file_are_found(tmp_path):
+    text = COMPOSE.read_text()
+    for right, wrong in (
+        ("read_only: true", "readonly: true"),
+        ("shm_size: 1gb", "shm_size: [1gb]"),
+        ("profiles: [cpu]", "profiles: cpu"),
+    ):
+        assert right in text
+        text = text.replace(right, wrong)
+    (tmp_path / "compose.yaml").write_text(text)
+    done = check_compose(tmp_path / "compose.yaml")
+    assert done.returncode == 1
+    for name in ("readonly", "shm_size", "profiles"):
+        assert name in done.stdout
+
+
+# --- What no linter knows ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["gpu", "cpu"])
+def test_a_service_is_locked_down(name):
+    service = yaml.safe_load(COMPOSE.read_text())["services"][name]
+    assert service["profiles"] == [name]
+    assert service["user"] == "1000:1000"
+    assert (service["read_only"], service["cap_drop"]) == (True, ["ALL"])
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert [port.split(":")[0] for port in service["ports"]] == ["127.0.0.1"] * 3
+    (models,) = service["volumes"]
+    assert models["read_only"] and (COMPOSE.parent / models["source"]).is_dir()
+    assert (COMPOSE.parent / service["build"]["context"]).resolve() == ROOT
+    assert (ROOT / service["build"]["dockerfile"]).samefile(DOCKERFILE)
+
+
+def test_the_base_image_is_the_release_of_the_embedded_triton():
+    """Triton 2.51.0, which nvidia-pytriton carries, is 24.10; so is the clients' version."""
+    bases = re.findall(r"^FROM (\S+)", DOCKERFILE.read_text(), re.M)
+    assert set(bases) == {"nvcr.io/nvidia/tritonserver:24.10-py3"}
+    assert "tritonclient[all]==2.51.0" in read("environment.yml")

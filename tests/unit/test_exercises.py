@@ -1,0 +1,323 @@
+"""The exercises' checks: right answers pass, usual mistakes get the hint that fits them."""
+
+import gc
+
+import numpy as np
+import oneflow as flow
+import pytest
+from oneflow import nn
+
+from serving_kit import exercises
+
+
+@pytest.fixture
+def verdict(capsys):
+    def check(number, answer):
+        exercises.check(number, answer)
+        line = capsys.readouterr().out.splitlines()[-1]  # OneFlow may print before it
+        assert line.startswith(f"{number}  ")
+        return line.removeprefix(f"{number}  ")
+
+    return check
+
+
+def test_an_unknown_number_is_told_the_known_ones(verdict):
+    told = verdict("99.1", None)
+    assert told.startswith("Not yet: there is no exercise '99.1'; there are 01.1, 01.2, 02.1")
+
+
+@pytest.mark.parametrize("number", ["01.1", "01.2", "02.1", "02.2", "03.1", "03.2", "04.1", "04.2"])
+def test_anything_else_than_a_function_is_told_so(verdict, number):
+    assert "this is None, but a function is asked for" in verdict(number, None)
+    assert "this is an int, but a function" in verdict(number, 990)
+
+
+@pytest.mark.parametrize("number", ["01.1", "01.2", "02.1", "02.2", "03.1", "03.2", "04.1", "04.2"])
+def test_an_error_of_the_function_is_named(verdict, number):
+    def answer(*_):
+        return {}["style"]
+
+    assert verdict(number, answer) == "Not yet: your function raised KeyError: 'style'"
+
+
+# 01.1
+
+
+def numbers(model, wanted):
+    return sum(p.numel() for name, p in model.named_parameters() if wanted(name))
+
+
+def test_counting_the_numbers_of_a_style(verdict):
+    told = verdict("01.1", lambda model: numbers(model, lambda name: "norm" in name))
+    assert told == "Right! 990 numbers make a style, of 141354."
+
+
+@pytest.mark.parametrize(
+    ("answer", "hint"),
+    [
+        (lambda model: numbers(model, lambda name: True), "which of them do all styles share?"),
+        (lambda model: numbers(model, lambda name: "conv" in name), "that all styles share"),
+        (lambda model: numbers(model, lambda name: "gamma" in name), "that is half of it"),
+        (lambda model: len([n for n, _ in model.named_parameters() if "norm" in n]), "tensors"),
+        (lambda model: 7, "you found 7"),
+        (lambda model: 990, "a ConvNorm alone is not"),
+        (lambda model: print, "returned a builtin_function_or_method"),
+        (lambda model: None, "returned None"),
+        (lambda model: "990", "returned a str"),
+    ],
+)
+def test_hints_on_counting(verdict, answer, hint):
+    assert hint in verdict("01.1", answer)
+
+
+# 01.2
+
+
+def blend(one, other, share):
+    return {name: one[name] + share * (other[name] - one[name]) for name in one}
+
+
+def blend_in_place(one, other, share):
+    for name in one:
+        one[name] += share * (other[name] - one[name])
+    return one
+
+
+def test_blending_two_styles(verdict):
+    assert verdict("01.2", blend).startswith("Right!")
+
+
+@pytest.mark.parametrize(
+    ("answer", "hint"),
+    [
+        (lambda one, other, share: blend(other, one, share), "the two are exchanged"),
+        (lambda one, other, share: blend(one, other, share**2), "not 0.25 of the way"),
+        (lambda one, other, share: one, "not 0.25 of the way"),
+        (lambda one, other, share: {}, "54 of 54 tensors are missing"),
+        (lambda one, other, share: list(one), "returned a list"),
+        (lambda one, other, share: {n: t.numpy() for n, t in one.items()}, "is a ndarray"),
+        (lambda one, other, share: {n: t.sum() for n, t in one.items()}, "has the shape ()"),
+    ],
+)
+def test_hints_on_blending(verdict, answer, hint):
+    assert hint in verdict("01.2", answer)
+
+
+def test_a_blend_that_changes_its_input_is_noticed(verdict):
+    # OneFlow refuses to change a parameter in place, so the hint may be its own words.
+    told = verdict("01.2", blend_in_place)
+    assert "changed the first style itself" in told or "your function raised" in told
+
+
+# 02.1
+
+
+def freeze(model, keep):
+    for name, p in model.named_parameters():
+        p.requires_grad_(keep(name))
+
+
+def test_freezing_all_but_the_colours(verdict):
+    assert verdict("02.1", lambda model: freeze(model, lambda n: "paint.norm" in n)).startswith(
+        "Right!"
+    )
+
+
+@pytest.mark.parametrize(
+    ("keep", "hint"),
+    [
+        (lambda name: True, "every parameter is still trainable"),
+        (lambda name: False, "nothing is trainable"),
+        (lambda name: "norm" in name, "34 more are trainable than asked for"),
+        (lambda name: "paint" in name, "1 more are trainable than asked for, paint.conv.weight"),
+        (lambda name: name == "paint.norm.gamma", "paint.norm.beta is frozen"),
+    ],
+)
+def test_hints_on_freezing(verdict, keep, hint):
+    assert hint in verdict("02.1", lambda model: freeze(model, keep))
+
+
+# 02.2
+
+
+def train_step(model, optimizer, x, y, *, forget=True, step=True, result=float, loss=nn.MSELoss):
+    value = loss()(model(x), y)
+    if forget:
+        optimizer.zero_grad()
+    value.backward()
+    if step:
+        optimizer.step()
+    return result(value.item())
+
+
+def test_a_training_step(verdict):
+    assert verdict("02.2", train_step).startswith("Right!")
+
+
+@pytest.mark.parametrize(
+    ("mistake", "hint"),
+    [
+        ({"forget": False}, "also took the first step's gradient"),
+        ({"step": False}, "the weight did not move"),
+        ({"loss": nn.L1Loss}, "the first step led to 0.15, expected 1.50"),
+        ({"result": lambda value: None}, "return the loss as a float, not None"),
+        ({"result": lambda value: value / 2}, "the loss is 11.25, not 22.50"),
+    ],
+)
+def test_hints_on_a_training_step(verdict, mistake, hint):
+    assert hint in verdict("02.2", lambda *arguments: train_step(*arguments, **mistake))
+
+
+# 03.1
+
+
+def brighten(x):
+    return flow.where(x.mean() < 100, x * 2, x)
+
+
+def brighten_by_if(x):
+    return x * 2 if x.mean() < 100 else x
+
+
+def test_a_choice_that_survives_tracing(verdict):
+    assert verdict("03.1", brighten).startswith("Right!")
+
+
+@pytest.mark.parametrize(
+    ("answer", "hint"),
+    [
+        (brighten_by_if, "raised AssertionError: tensor.numpy() is not allowed to be called in"),
+        (lambda x: x, "in Eager mode the dark picture became 1.0 times as bright, expected 2.0"),
+        (lambda x: x * 2, "in Eager mode the light picture became 2.0 times as bright"),
+        (lambda x: x.numpy(), "returned a ndarray"),
+        (lambda x: x.mean(), "the picture's shape became ()"),
+    ],
+)
+def test_hints_on_a_choice(verdict, answer, hint):
+    assert hint in verdict("03.1", answer)
+
+
+def test_a_choice_that_tracing_froze(verdict):
+    pictures = []
+
+    def remembers(x):
+        pictures.append(x)
+        if x.is_lazy:
+            return x * 2
+        return brighten_by_if(x)
+
+    assert "in the graph the light picture became 2.0 times" in verdict("03.1", remembers)
+
+
+# 03.2
+
+
+def test_many_pictures_through_a_graph_of_one(verdict):
+    def paint_all(graph, pictures):
+        return flow.cat([graph(pictures[i : i + 1]) for i in range(pictures.shape[0])])
+
+    assert verdict("03.2", paint_all).startswith("Right!")
+
+
+@pytest.mark.parametrize(
+    ("answer", "hint"),
+    [
+        (lambda graph, x: graph(x), "nn.Graph ONLY accepts static inputs tensor meta"),
+        (lambda graph, x: [graph(x[:1])], "returned a list"),
+        (lambda graph, x: graph(x[:1]), "the shape (1, 3, 64, 64), expected (3, 3, 64, 64)"),
+        (lambda graph, x: flow.cat([graph(x[:1])] * 3), "row 1 is not the painting of picture 1"),
+    ],
+)
+def test_hints_on_many_pictures(verdict, answer, hint):
+    assert hint in verdict("03.2", answer)
+
+
+# 04.1
+
+
+def read_weight(folder, name, shape):
+    return np.fromfile(folder / name / "out", np.float32).reshape(shape)
+
+
+def test_reading_a_weight(verdict):
+    assert verdict("04.1", read_weight).startswith("Right!")
+
+
+@pytest.mark.parametrize(
+    ("answer", "hint"),
+    [
+        (lambda folder, name, shape: (folder / name / "out").read_bytes(), "returned a bytes"),
+        (lambda folder, name, shape: np.fromfile(folder / name / "out"), "is float64"),
+        (lambda folder, name, shape: np.fromfile(folder / name / "out", "f"), "shape (48,)"),
+        (lambda folder, name, shape: np.fromfile(folder / "conv.bias/out", "f"), "expected 48"),
+        (lambda folder, name, shape: np.zeros(shape, "f"), "the numbers are not"),
+        (
+            lambda folder, name, shape: np.fromfile(folder / name),
+            "raised IsADirectoryError: [Errno 21] Is a directory: 'conv.weight'",
+        ),
+    ],
+)
+def test_hints_on_reading_a_weight(verdict, answer, hint):
+    told = verdict("04.1", answer)
+    assert hint in told
+    assert "/tmp" not in told
+
+
+# 04.2
+
+
+class AnyGraph(nn.Graph):
+    def __init__(self, module):
+        super().__init__()
+        self.module = module
+
+    def build(self, x):
+        return self.module(x)
+
+
+def export(
+    module, example, folder, *, parent=True, compiled=True, what=lambda module, graph: graph
+):
+    graph = AnyGraph(module)
+    if compiled:
+        graph(example)
+    if parent:
+        folder.parent.mkdir(parents=True)
+    flow.save(what(module, graph), str(folder))
+
+
+def test_exporting_a_graph(verdict):
+    assert verdict("04.2", export).startswith("Right!")
+
+
+@pytest.mark.parametrize(
+    ("mistake", "hint"),
+    [
+        ({"compiled": False}, "graph must be compiled first. What makes OneFlow compile a graph?"),
+        ({"parent": False}, "'new_model/1/model': is there a folder for it to lie in?"),
+        ({"what": lambda module, _: module.state_dict()}, "this folder holds a state dict"),
+    ],
+)
+def test_hints_on_exporting(verdict, mistake, hint):
+    told = verdict("04.2", lambda *arguments: export(*arguments, **mistake))
+    assert hint in told
+    assert "/tmp" not in told
+
+
+def test_an_export_of_something_else_is_noticed(verdict):
+    from serving_kit.stylenet import load_stylenet
+
+    def other_model(module, example, folder):
+        export(load_stylenet("starry_night"), example, folder)
+
+    assert "gives other answers than the module" in verdict("04.2", other_model)
+
+
+def test_an_export_that_saved_nothing_is_noticed(verdict):
+    assert "nothing lies in the folder" in verdict("04.2", lambda *arguments: None)
+
+
+@pytest.fixture(autouse=True)
+def drop_graphs():
+    yield
+    gc.collect()

@@ -1,0 +1,41 @@
+"""Rewrite the table of lessons in README.md from what the notebooks say of themselves.
+
+Each notebook's first cell has a title, and the lines *What you'll do* and *What you'll need*.
+``make notebooks`` runs this after recording.
+"""
+
+import re
+from pathlib import Path
+
+import nbformat
+
+ROOT = Path(__file__).resolve().parent.parent
+README = ROOT / "README.md"
+BEGIN, END = "<!-- lessons: make notebooks writes this table -->", "<!-- end of lessons -->"
+HEAD = "| lesson | what you do | minutes | needs |\n|---|---|---|---|"
+
+TITLE = re.compile(r"^# (.+)$", re.M)
+DO = re.compile(r"^\*\*What you'll do\*\*: (.+?)\.$", re.M)
+NEED = re.compile(r"^\*\*What you'll need\*\*: (\d+) minutes[^;]*; ([^.]+)\.", re.M)
+LINK = re.compile(r"\[([^\]]+)\]\([^)]+\)")
+
+
+def row(path: Path) -> str:
+    """Return a notebook's line of the table."""
+    opening = LINK.sub(r"\1", nbformat.read(path, as_version=4).cells[0].source)
+    title, do, need = (pattern.search(opening) for pattern in (TITLE, DO, NEED))
+    number = path.name[:2]
+    lesson = f"[{number} {title[1]}](notebooks/{path.name})"
+    return f"| {lesson} | {do[1]} | {need[1]} | {need[2].removesuffix(' else')} |"
+
+
+def with_table(readme: str) -> str:
+    """Return README.md's text with the table made anew."""
+    rows = [row(path) for path in sorted((ROOT / "notebooks").glob("*.ipynb"))]
+    before, _, rest = readme.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    return "\n".join([before + BEGIN, "", HEAD, *rows, "", END + after])
+
+
+if __name__ == "__main__":
+    README.write_text(with_table(README.read_text()))
