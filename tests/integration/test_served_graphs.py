@@ -112,9 +112,12 @@ def flowvision(tmp_path_factory):
     command = [Path(sys.executable).with_name("uv"), "pip", "install", "--no-deps"]
     command += ["--python", sys.executable, "--target", folder / "site"]
     command += ["--build-constraints", constraint, "flowvision==0.2.1", "tabulate==0.10.0"]
+    # uv leaves the lock of what it builds among the temporary files.
+    environment = {**os.environ, "TMPDIR": str(folder)}
     child = subprocess.run(
-        command, capture_output=True, text=True, timeout=INSTALL_SECONDS, check=False
-    )
+        command, capture_output=True, text=True, timeout=INSTALL_SECONDS, check=False,
+        env=environment,
+    )  # fmt: skip
     assert child.returncode == 0, child.stdout[-2000:] + child.stderr[-2000:]
     return folder / "site"
 
