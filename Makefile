@@ -11,7 +11,9 @@ SERVER =
 PORT =
 REPOSITORY =
 DRY_RUN =
-export IMAGE STYLE V SERVER PORT REPOSITORY DRY_RUN
+QUICK =
+PYTORCH =
+export IMAGE STYLE V SERVER PORT REPOSITORY DRY_RUN QUICK PYTORCH
 
 .PHONY: help
 help: ## list the verbs
@@ -71,8 +73,8 @@ styles: env ## draw all 26 styles on one contact sheet, styles.png (IMAGE=photo.
 	@$(PYTHON) -m serving_kit styles $${IMAGE:+--image "$$IMAGE"}
 
 .PHONY: bench
-bench: env ## measure what the backend costs; prints tables
-	@$(PYTHON) benchmarks/backend.py
+bench: env ## measure it all, some 15 minutes; writes docs/benchmarks/ (QUICK=1 PYTORCH=1)
+	@$(PYTHON) benchmarks $${QUICK:+--quick} $${PYTORCH:+--pytorch}
 
 .PHONY: notebooks
 notebooks: env ## run all notebooks, save them with their outputs; renew README's table

@@ -1,0 +1,156 @@
+"""How fast is the style network: three layouts, three ways to run each, against other libraries."""
+
+import contextlib
+import importlib.util
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from contestants import LAYOUTS, WAYS
+from matplotlib.figure import Figure
+from report import SPREAD, Ratio, Section, Table, cpu_info, quotient, spread
+from turns import Contestant, Summary, take_turns
+
+from serving_kit.images import load_image
+from serving_kit.models import SIZE
+from serving_kit.paths import CAT, WEIGHTS
+from serving_kit.styles import DEFAULT_STYLE, style_index
+
+HERE = Path(__file__).parent
+ROUNDS = 8
+REFERENCE = "ONNX Runtime"
+FAST, TEXTBOOK = "OneFlow, fast, saved graph", "OneFlow, textbook, saved graph"
+#: The newest kernels that OneFlow's OpenBLAS takes of itself on an Intel CPU with AVX2; a recent
+#: AMD one it does not know, and computes with much older ones.
+KERNELS = {"OPENBLAS_CORETYPE": "HASWELL"}
+
+TEXT = f"""\
+The style network at 1x3x{SIZE}x{SIZE}, float32, from array to array, each in a process of its own,
+with the same weights. *Textbook* has `nn.InstanceNorm2d`, as the page's network has it; *4-D norm*
+is `stylenet.py`; *fast* is `stylenet_cpu.py`. *Haswell kernels*: with `OPENBLAS_CORETYPE=HASWELL`
+set before OneFlow is imported, on a CPU with AVX2 and FMA. The last column is the largest
+difference from {REFERENCE}'s answer, on the scale 0 to 255."""
+
+
+def measure(rounds: int, pytorch: bool) -> Section:
+    """Compare all of them."""
+    image, _, _ = load_image(CAT, SIZE, SIZE)
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
+        files = _Files(Path(folder), image)
+        commands = dict(_commands(files))
+        python = stack.enter_context(_python_with_torch(pytorch))
+        if python:
+            commands["PyTorch"] = [
+                python, HERE / "pytorch_contestant.py", WEIGHTS, str(style_index(DEFAULT_STYLE)),
+                files.image, files.answer("PyTorch"),
+            ]  # fmt: skip
+        contestants = {
+            name: stack.enter_context(contextlib.closing(Contestant(command)))
+            for name, command in commands.items()
+        }
+        if {"avx2", "fma"} <= set(cpu_info()["flags"].split()):
+            for name in (FAST, TEXTBOOK):
+                fed = f"{name}, Haswell kernels"
+                command = [*commands[name][:-1], files.answer(fed)]
+                contestants[fed] = stack.enter_context(
+                    contextlib.closing(Contestant(command, KERNELS))
+                )
+        seen = take_turns({name: one.turn for name, one in contestants.items()}, rounds)
+        differences = {name: files.difference(name) for name in seen}
+    seen.setdefault("PyTorch", "there is no PyTorch here; with --pytorch one is installed for it")
+    return _section(seen, differences)
+
+
+class _Files:
+    """The image that all get, and the answer that each gives."""
+
+    def __init__(self, folder: Path, image: np.ndarray):
+        self.folder, self.image = folder, folder / "image.npy"
+        np.save(self.image, image)
+
+    def answer(self, name: str) -> Path:
+        return self.folder / f"{name}.npy"
+
+    def difference(self, name: str) -> float | None:
+        files = (self.answer(name), self.answer(REFERENCE))
+        if not all(file.exists() for file in files):
+            return None
+        answer, reference = map(np.load, files)
+        return float(np.abs(answer - reference).max())
+
+
+def _commands(files: _Files) -> Iterator[tuple[str, list]]:
+    """Yield the name and the command of each contestant of this environment."""
+    program = [sys.executable, HERE / "contestants.py"]
+    for name, threads in ((REFERENCE, "0"), (f"{REFERENCE}, one thread", "1")):
+        yield name, [*program, "ONNX Runtime", threads, files.image, files.answer(name)]
+    for layout in LAYOUTS:
+        for way in WAYS:
+            name = f"OneFlow, {layout}, {way}"
+            yield name, [*program, layout, way, files.image, files.answer(name)]
+
+
+@contextlib.contextmanager
+def _python_with_torch(install: bool) -> Iterator[str | Path | None]:
+    """Give a Python that has PyTorch: this one, or one that is made for the while; else None."""
+    if importlib.util.find_spec("torch"):
+        yield sys.executable
+    elif not install:
+        yield None
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            python = Path(folder) / "bin" / "python"
+            uv = [sys.executable, "-m", "uv", "--quiet"]
+            subprocess.run([*uv, "venv", "--python", sys.executable, folder], check=True)
+            subprocess.run(
+                [*uv, "pip", "install", "--no-cache", "--python", python, "torch", "numpy"],
+                check=True,
+            )
+            yield python
+
+
+def _section(seen: dict[str, Summary | str], differences: dict[str, float | None]) -> Section:
+    rows = []
+    for name, summary in seen.items():
+        to_reference = quotient(summary, seen[REFERENCE])
+        rows.append([name, *spread(summary), to_reference, differences.get(name)])
+    return Section(
+        "The style network in one process",
+        TEXT,
+        [Table(["", *SPREAD, f"times {REFERENCE}", "difference"], rows)],
+        [
+            Ratio(
+                f"the same with Haswell kernels / {REFERENCE}",
+                quotient(seen.get(f"{FAST}, Haswell kernels", ""), seen[REFERENCE]),
+                "3.0 at most",
+            ),
+            Ratio(
+                f"fast saved graph / {REFERENCE}", quotient(seen[FAST], seen[REFERENCE]),
+                "3.0 at most",
+            ),
+            Ratio(
+                "textbook saved graph / fast saved graph", quotient(seen[TEXTBOOK], seen[FAST]),
+                "12 at least",
+            ),
+        ],
+        "network",
+        lambda figure: _draw(figure, seen),
+    )  # fmt: skip
+
+
+def _draw(figure: Figure, seen: dict[str, Summary | str]) -> None:
+    found = {name: s for name, s in reversed(seen.items()) if isinstance(s, Summary)}
+    axes = figure.subplots()
+    medians = [s.median for s in found.values()]
+    whiskers = [
+        [s.median - s.lower for s in found.values()],
+        [s.upper - s.median for s in found.values()],
+    ]
+    bars = axes.barh(list(found), medians, xerr=whiskers, color="#4878a8", capsize=2)
+    axes.bar_label(bars, [f" {median:,.0f}" for median in medians], padding=2)
+    axes.set_xscale("log")
+    axes.set_xlim(right=max(medians) * 1.6)
+    axes.set_xlabel("milliseconds, median and quartiles (logarithmic)")

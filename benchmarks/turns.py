@@ -1,0 +1,135 @@
+"""Taking turns: how everything here is timed.
+
+Those that are compared run one after the other, round after round, so that whatever else the
+machine does meets all alike; and each turn begins with a run that is not counted, because the
+others have had the caches meanwhile. NumPy and the standard library only: PyTorch's process,
+which has an environment of its own, uses this file, too.
+"""
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+#: How long one turn goes on; it counts one run at least.
+TURN_SECONDS = 0.25
+
+Turn = Callable[[], list[float]]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What was seen of one thing, in ms; figures of few runs are as rough as the runs are few."""
+
+    runs: int
+    least: float
+    lower: float
+    median: float
+    upper: float
+    p95: float
+
+    @staticmethod
+    def of(milliseconds: list[float]) -> "Summary":
+        """Sum up the times of single runs."""
+        return Summary(
+            len(milliseconds), *map(float, np.percentile(milliseconds, [0, 25, 50, 75, 95]))
+        )
+
+
+class ContestantError(Exception):
+    """A contestant's process could not do its work; the message is the last line it wrote."""
+
+
+def turn_of(run: Callable[[], object], seconds: float = TURN_SECONDS) -> list[float]:
+    """Run once uncounted, then for some seconds, at least once; return each run's ms."""
+    run()
+    milliseconds = []
+    end = time.perf_counter() + seconds
+    while not milliseconds or time.perf_counter() < end:
+        began = time.perf_counter()
+        run()
+        milliseconds.append((time.perf_counter() - began) * 1000)
+    return milliseconds
+
+
+def take_turns(turns: dict[str, Turn], rounds: int) -> dict[str, Summary | str]:
+    """Give each its turn, round after round, after a first round that is not counted.
+
+    Returns:
+        What was seen of each; of one that broke down, the reason.
+    """
+    times: dict[str, list[float]] = {name: [] for name in turns}
+    broken: dict[str, str] = {}
+    for counts in [False] + [True] * rounds:
+        for name, turn in turns.items():
+            if name in broken:
+                continue
+            try:
+                milliseconds = turn()
+            except ContestantError as error:
+                broken[name] = str(error)
+            else:
+                times[name] += milliseconds if counts else []
+    return {name: broken.get(name) or Summary.of(times[name]) for name in turns}
+
+
+class Contestant:
+    """A process that prepares something, and runs it whenever it has its turn.
+
+    Args:
+        command: a program that ends with ``answer_turns``.
+        environment: variables besides those of this process.
+    """
+
+    def __init__(self, command: list, environment: dict[str, str] | None = None):
+        self._words = os.memfd_create("contestant-stderr")
+        self._process = subprocess.Popen(
+            command,
+            env={**os.environ, **(environment or {})},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._words,
+            text=True,
+        )
+
+    def turn(self) -> list[float]:
+        """Let it run for one turn, the first time as soon as it is prepared; return the ms.
+
+        Raises:
+            ContestantError: the process has ended.
+        """
+        try:
+            self._process.stdin.write("run\n")
+            self._process.stdin.flush()
+            return json.loads(self._process.stdout.readline())
+        except (BrokenPipeError, json.JSONDecodeError):
+            raise ContestantError(self._last_words()) from None
+
+    def _last_words(self) -> str:
+        code = self._process.wait()
+        text = os.pread(self._words, 1 << 20, 0).decode(errors="replace")
+        lines = [line.strip() for line in text.splitlines() if line.strip()]
+        return lines[-1] if lines else f"the process ended with exit code {code}"
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.kill()
+        self._process.wait()
+        self._process.stdout.close()
+        os.close(self._words)
+        with contextlib.suppress(BrokenPipeError):  # what it was told last, it did not read
+            self._process.stdin.close()
+
+
+def answer_turns(run: Callable[[], object]) -> None:
+    """Be a contestant: for each line on standard input, have a turn and print its times."""
+    for _ in sys.stdin:
+        print(json.dumps(turn_of(run)), flush=True)
+    # Not sys.exit: OneFlow hangs when it is taken down while it holds a graph.
+    os._exit(0)

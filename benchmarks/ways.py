@@ -1,0 +1,152 @@
+"""What serving adds: the same graph in process, over HTTP, gRPC and shared memory."""
+
+import contextlib
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from multiprocessing.shared_memory import SharedMemory
+from pathlib import Path
+
+import numpy as np
+import tritonclient.grpc as grpcclient
+import tritonclient.http as httpclient
+from matplotlib.figure import Figure
+from report import Ratio, Section, Table, quotient
+from served import style_graph, write_model
+from turns import Contestant, Summary, take_turns, turn_of
+
+from serving_kit.images import load_image
+from serving_kit.models import SIZE
+from serving_kit.paths import CAT
+from serving_kit.server import TritonServer
+
+ROUNDS = 25
+MODEL = "style"
+IN_PROCESS, HTTP, GRPC, SHARED = (
+    "saved graph in process", "HTTP", "gRPC", "HTTP with system shared memory",
+)  # fmt: skip
+#: What a turn does, from the picture as an array to the answer as an array.
+Request = Callable[[], np.ndarray]
+
+TEXT = f"""\
+`fast_neural_style` at 1x3x{SIZE}x{SIZE}, from array to array. *In process* is the saved graph of
+the model repository called without Triton, in a process with the environment of the backend's
+workers. The others are requests to one Triton with one instance, one at a time; each copies the
+picture into its request, and the answer out."""
+
+
+def measure(rounds: int) -> Section:
+    """Compare the ways."""
+    image, _, _ = load_image(CAT, SIZE, SIZE)
+    graph = style_graph()
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
+        write_model(Path(folder) / "models", MODEL, graph, "max_batch_size: 1")
+        server = stack.enter_context(TritonServer(Path(folder) / "models", mode="local"))
+        alone = stack.enter_context(contextlib.closing(in_process(graph, image, Path(folder))))
+        turns = {IN_PROCESS: alone.turn}
+        for name, way in {HTTP: over_http, GRPC: over_grpc, SHARED: over_shared_memory}.items():
+            request = stack.enter_context(way(server, image))
+            turns[name] = lambda request=request: turn_of(request)
+        seen = take_turns(turns, rounds)
+    return _section(seen)
+
+
+def in_process(graph: Path, image: np.ndarray, folder: Path) -> Contestant:
+    """Return a process that calls a saved graph."""
+    np.save(folder / "image.npy", image)
+    program = Path(__file__).with_name("contestants.py")
+    return Contestant(
+        [sys.executable, program, "folder", graph, folder / "image.npy", folder / "answer.npy"]
+    )
+
+
+@contextlib.contextmanager
+def over_http(server: TritonServer, image: np.ndarray) -> Iterator[Request]:
+    """Give a request over HTTP with a binary body."""
+    with httpclient.InferenceServerClient(server.url) as client:
+
+        def request() -> np.ndarray:
+            tensor = httpclient.InferInput("INPUT_0", image.shape, "FP32")
+            tensor.set_data_from_numpy(image)
+            return client.infer(MODEL, [tensor]).as_numpy("OUTPUT_0")
+
+        yield request
+
+
+@contextlib.contextmanager
+def over_grpc(server: TritonServer, image: np.ndarray) -> Iterator[Request]:
+    """Give a request over gRPC."""
+    with grpcclient.InferenceServerClient(server.grpc_url) as client:
+
+        def request() -> np.ndarray:
+            tensor = grpcclient.InferInput("INPUT_0", image.shape, "FP32")
+            tensor.set_data_from_numpy(image)
+            return client.infer(MODEL, [tensor]).as_numpy("OUTPUT_0")
+
+        yield request
+
+
+@contextlib.contextmanager
+def over_shared_memory(server: TritonServer, image: np.ndarray) -> Iterator[Request]:
+    """Give a request over HTTP whose tensors lie in memory that client and server share."""
+    with contextlib.ExitStack() as stack:
+        memory = SharedMemory(create=True, size=2 * image.nbytes)
+        stack.callback(memory.unlink)
+        stack.callback(memory.close)
+        client = stack.enter_context(httpclient.InferenceServerClient(server.url))
+        client.register_system_shared_memory("pictures", f"/{memory.name}", memory.size)
+        stack.callback(client.unregister_system_shared_memory, "pictures")
+        tensor = httpclient.InferInput("INPUT_0", image.shape, "FP32")
+        tensor.set_shared_memory("pictures", image.nbytes)
+        wanted = httpclient.InferRequestedOutput("OUTPUT_0")
+        wanted.set_shared_memory("pictures", image.nbytes, offset=image.nbytes)
+
+        def request() -> np.ndarray:
+            # Made anew each time: memory that an array looks at cannot be closed.
+            both = np.ndarray((2, *image.shape), image.dtype, buffer=memory.buf)
+            both[0] = image
+            client.infer(MODEL, [tensor], outputs=[wanted])
+            return both[1].copy()
+
+        yield request
+
+
+def _section(seen: dict[str, Summary | str]) -> Section:
+    rows = []
+    for name, s in seen.items():
+        if isinstance(s, str):
+            rows.append([name, f"not measured: {s}", "", "", "", ""])
+        else:
+            rows.append(
+                [name, s.median, s.p95, s.least, s.runs, quotient(s, seen[IN_PROCESS])]
+            )  # fmt: skip
+    rows.append(["ensemble, JPEG in and out", "not measured: the kit has none yet", *[""] * 4])
+    return Section(
+        "In process against served",
+        TEXT,
+        [Table(["", "p50, ms", "p95, ms", "least", "runs", "p50 / in process"], rows)],
+        [
+            Ratio(
+                f"{name} / in process, p50",
+                quotient(seen[name], seen[IN_PROCESS]),
+                f"{aim} at most",
+            )
+            for name, aim in ((HTTP, 1.05), (SHARED, 1.02))
+        ],
+        "ways",
+        lambda figure: _draw(figure, seen),
+    )  # fmt: skip
+
+
+def _draw(figure: Figure, seen: dict[str, Summary | str]) -> None:
+    found = {name: s for name, s in reversed(seen.items()) if isinstance(s, Summary)}
+    axes = figure.subplots()
+    for height, (label, color) in enumerate((("p95", "#a8c0d8"), ("p50", "#4878a8"))):
+        values = [s.median if label == "p50" else s.p95 for s in found.values()]
+        places = [place + 0.2 - 0.4 * (1 - height) for place in range(len(found))]
+        bars = axes.barh(places, values, 0.38, label=label, color=color)
+        axes.bar_label(bars, [f" {value:.1f}" for value in values])
+    axes.set_yticks(range(len(found)), list(found))
+    axes.margins(x=0.12)
+    axes.set_xlabel("milliseconds")
+    axes.legend(loc="lower right", reverse=True)

@@ -1,0 +1,182 @@
+"""StyleNet laid out for the speed of OneFlow 0.9.0 on a CPU: the same weights, the same answers.
+
+``stylenet.py`` is the network to read; this one computes the same with the layers of
+``cpu_layers.py``, for pictures of one size.
+"""
+
+from dataclasses import replace
+from math import gcd
+from pathlib import Path
+
+import numpy as np
+import oneflow as flow
+from oneflow import nn
+
+from serving_kit.cpu_layers import (
+    Gather,
+    Layer,
+    LinearLayer,
+    PaintLayer,
+    ReluLayer,
+    Step,
+    block_matrix,
+    block_places,
+    reflect,
+    window_places,
+)
+from serving_kit.errors import ExportError
+from serving_kit.paths import WEIGHTS
+from serving_kit.styles import DEFAULT_STYLE, style_index
+
+#: The network halves the picture twice.
+MULTIPLE = 4
+#: A 9x9 convolution pads four pixels by reflection, and its blocks are four pixels wide.
+SMALLEST = 16
+RESIDUALS = 6
+
+#: Blocks are as large as paid off: the windows of larger ones are smaller in all, but their
+#: matrices have more zeros. A picture that they do not divide gets smaller ones.
+FIRST = Step(9, block=(1, 4))
+CONTRACT = (Step(3, stride=2), Step(3, stride=2, block=(1, 2)))
+RESIDUAL = Step(3, block=(1, 2))
+EXPAND = (Step(3, upsample=2, block=(2, 4)), Step(3, upsample=2, block=(4, 4)))
+PAINT = Step(9, block=(4, 8))
+
+
+class StyleNetCpu(nn.Module):
+    """StyleNet for pictures of one size, with the styles that its weights have.
+
+    Args:
+        layers: for each layer of the weights' file, by its name there, the convolution's weight
+            (out, in, k, k), and gamma and beta of each style, (styles, out).
+        height: of the pictures; a multiple of 4, at least 16.
+        width: likewise.
+
+    Raises:
+        ExportError: this size is not possible.
+    """
+
+    def __init__(self, layers: dict[str, tuple], height: int, width: int):
+        super().__init__()
+        if min(height, width) < SMALLEST or height % MULTIPLE or width % MULTIPLE:
+            raise ExportError(
+                f"StyleNet cannot take pictures of {width} x {height}: width and height must be "
+                f"multiples of {MULTIPLE}, and at least {SMALLEST}"
+            )
+        self.size = (height, width)
+        self.collect = Gather(_padded_units(height, width))
+        weight, *norms = layers["contract.0"]
+        # Pictures come as 0 to 255; the network was trained on 0 to 1.
+        index, matrix = _first_windows(height, width), block_matrix(weight / 255, FIRST)
+        first = ReluLayer(index, matrix, FIRST.pixels, *norms)
+        self._places = block_places(FIRST, self.size)
+
+        def layer(kind: type[Layer], step: Step, name: str) -> Layer:
+            weight, *norms = layers[name]
+            size = tuple(n * step.upsample // step.stride for n in self._places.shape)
+            step = replace(step, block=tuple(map(gcd, step.block, size)))
+            index, matrix = window_places(step, self._places), block_matrix(weight, step)
+            self._places = block_places(step, size)
+            return kind(index, matrix, step.pixels, *norms)
+
+        contract = [layer(ReluLayer, step, f"contract.{i}") for i, step in enumerate(CONTRACT, 1)]
+        self.contract = nn.ModuleList([first, *contract])
+        self.residuals = nn.ModuleList(
+            layer(kind, RESIDUAL, f"res.{i}.{part}")
+            for i in range(RESIDUALS)
+            for part, kind in enumerate((ReluLayer, LinearLayer))
+        )
+        self.expand = nn.ModuleList(
+            layer(ReluLayer, step, f"expand.{i}") for i, step in enumerate(EXPAND)
+        )
+        self.paint = layer(PaintLayer, PAINT, "expand.2")
+        self.spread_out = Gather(_planes(self._places))
+
+    def forward(self, images: flow.Tensor, weights: flow.Tensor | None = None) -> flow.Tensor:
+        """Paint images.
+
+        Args:
+            images: float32 (N, 3, height, width), RGB, 0 to 255.
+            weights: float32 (N, styles), how much of each style; left out where there is one.
+
+        Returns:
+            float32 (N, 3, height, width), RGB, 0 to 255.
+        """
+        batch, style = images.shape[0], None
+        if weights is not None:
+            style = weights.reshape(batch, 1, weights.shape[1])
+        # A plain picture is to be 0; see ReluLayer.
+        x = images - images[:, :, :1, :1]
+        x = self.collect(x.reshape(batch, 3 * self.size[0] * self.size[1]))
+        x = x.reshape(batch, -1, FIRST.block[1] * 3)
+        for layer in self.contract:
+            x = layer(x, style)
+        for first, second in zip(self.residuals[::2], self.residuals[1::2], strict=True):
+            x = x + second(first(x, style), style)
+        for layer in self.expand:
+            x = layer(x, style)
+        x = self.paint(x, style)
+        x = self.spread_out(x.reshape(batch, 3 * self.size[0] * self.size[1]))
+        return x.reshape(batch, 3, *self.size)
+
+
+def _padded_units(height: int, width: int) -> np.ndarray:
+    """Return where the values of the padded picture come from, four pixels of a row to a unit.
+
+    The window of a block of the first convolution is three such units wide, so a gather copies
+    twelve values at once, and the values of a window lie pixel by pixel, as the matrix wants them.
+    """
+    pad = FIRST.kernel // 2
+    y, x = (reflect(np.arange(-pad, size + pad), size) for size in (height, width))
+    pixels = y[:, None, None] * width + x[None, :, None]
+    return (np.arange(3) * height * width + pixels).reshape(-1)
+
+
+def _first_windows(height: int, width: int) -> np.ndarray:
+    """Return the units that each block of the first convolution reads, int (blocks, window)."""
+    units = width // 4 + 2
+    y, x, i, j = np.ogrid[:height, : width // 4, : FIRST.kernel, :3]
+    return ((y + i) * units + x + j).reshape(height * width // 4, -1)
+
+
+def _planes(places: np.ndarray) -> np.ndarray:
+    """Return where the values of three planes lie among pixels of three values."""
+    return (places * 3 + np.arange(3)[:, None, None]).reshape(-1)
+
+
+def read_layers(weights: Path = WEIGHTS) -> dict[str, tuple]:
+    """Read weight, gamma and beta of all styles of each layer from the ``.npz``."""
+    with np.load(weights) as arrays:
+        names = [name.removesuffix(".w") for name in arrays.files if name.endswith(".w")]
+        return {
+            name: (
+                arrays[f"{name}.w"], arrays[f"{name}.norm.gamma"], arrays[f"{name}.norm.beta"]
+            )
+            for name in names
+        }  # fmt: skip
+
+
+def load_stylenet_cpu(
+    style: str | int = DEFAULT_STYLE, size: tuple[int, int] = (256, 256), weights: Path = WEIGHTS
+) -> StyleNetCpu:
+    """Build a StyleNetCpu that paints in one style, for pictures of one height and width.
+
+    Raises:
+        StyleError: there is no such style.
+        ExportError: this size is not possible.
+    """
+    row = style_index(style)
+    layers = {
+        name: (weight, gamma[row : row + 1], beta[row : row + 1])
+        for name, (weight, gamma, beta) in read_layers(weights).items()
+    }
+    return StyleNetCpu(layers, *size).eval()
+
+
+def load_multi_style(size: tuple[int, int] = (256, 256), weights: Path = WEIGHTS) -> StyleNetCpu:
+    """Build a StyleNetCpu that takes the weight of each of the 26 styles beside the images.
+
+    Raises:
+        ExportError: this size is not possible.
+    """
+    return StyleNetCpu(read_layers(weights), *size).eval()

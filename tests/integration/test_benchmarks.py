@@ -1,0 +1,36 @@
+"""The benchmarks run, and say what they saw; what it was is nobody's business here."""
+
+import subprocess
+import sys
+
+from serving_kit.paths import ROOT
+
+SECONDS = 300
+
+
+def run(*arguments):
+    return subprocess.run(
+        [sys.executable, ROOT / "benchmarks", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+
+
+def test_a_question_is_printed_and_written_with_its_plot(tmp_path):
+    done = run("starting", "--quick", "--output", tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "| server: start() to ready, with the model |" in done.stdout
+    assert "| peak memory of tritonserver, stub and worker, GB |" in done.stdout
+    assert "not measured" not in done.stdout
+    page = (tmp_path / "README.md").read_text()
+    assert "Printed by `python benchmarks starting`" in page
+    assert "![Start and memory](starting.svg)" in page
+    assert (tmp_path / "starting.svg").read_text().startswith("<?xml")
+
+
+def test_an_unknown_question():
+    done = run("speed")
+    assert done.returncode == 2
+    assert "there is no question 'speed'; see --help" in done.stderr

@@ -1,0 +1,104 @@
+"""The layout for CPUs gives the answers of StyleNet, and batches once it is saved."""
+
+import gc
+
+import numpy as np
+import oneflow as flow
+import pytest
+
+from serving_kit.errors import ExportError
+from serving_kit.export import export_version
+from serving_kit.saved_graph import SavedGraph
+from serving_kit.stylenet import load_stylenet
+from serving_kit.stylenet_cpu import load_multi_style, load_stylenet_cpu
+from serving_kit.styles import STYLES
+
+#: On the scale 0 to 255.
+TOLERANCE = 0.05
+
+
+def pictures(number, height, width):
+    return np.random.default_rng(0).uniform(0, 255, (number, 3, height, width)).astype(np.float32)
+
+
+def answer(model, *inputs):
+    with flow.no_grad():
+        return model(*map(flow.tensor, inputs)).numpy()
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_every_style_is_the_same(style, soak):
+    for size in [(256, 256), (512, 512), (256, 384)] if soak else [(64, 96)]:
+        picture = pictures(1, *size)
+        expected = answer(load_stylenet(style), picture)
+        found = answer(load_stylenet_cpu(style, size), picture)
+        assert np.abs(found - expected).max() < TOLERANCE
+
+
+@pytest.mark.parametrize("size", [(16, 16), (20, 36), (256, 256), (512, 512), (44, 128)])
+def test_every_size_is_the_same(size):
+    picture = pictures(1, *size)
+    expected = answer(load_stylenet(), picture)
+    assert np.abs(answer(load_stylenet_cpu(size=size), picture) - expected).max() < TOLERANCE
+
+
+def test_a_pale_picture_is_the_same():
+    """With so little variance, the norm's epsilon counts."""
+    picture = 127 + 4 * pictures(1, 64, 64) / 255
+    expected = answer(load_stylenet(), picture)
+    assert np.abs(answer(load_stylenet_cpu(size=(64, 64)), picture) - expected).max() < TOLERANCE
+
+
+@pytest.mark.parametrize("value", [0, 127, 200, 255])
+def test_a_plain_picture_stays_plain(value):
+    """StyleNet's own answer hangs on its rounding here; the fast one is what exact sums give."""
+    picture = np.full((1, 3, 64, 64), value, np.float32)
+    found = answer(load_stylenet_cpu(size=(64, 64)), picture)
+    assert np.ptp(found, axis=(2, 3)).max() < 1e-3
+    assert np.abs(found - answer(load_stylenet(), picture)).max() < 1
+
+
+def test_each_image_of_a_batch_has_a_style_of_its_own():
+    two = pictures(2, 64, 64)
+    weights = np.zeros((2, len(STYLES)), np.float32)
+    weights[0, 3] = weights[1, 19] = 1
+    found = answer(load_multi_style((64, 64)), two, weights)
+    for row, style in enumerate((3, 19)):
+        expected = answer(load_stylenet(style), two[row : row + 1])
+        assert np.abs(found[row] - expected[0]).max() < TOLERANCE
+
+
+def test_a_blend_has_the_mean_of_scale_and_shift():
+    picture = pictures(1, 64, 64)
+    blended, other = load_stylenet(3), load_stylenet(19).state_dict()
+    state = {
+        name: flow.tensor((tensor.numpy() + other[name].numpy()) / 2)
+        for name, tensor in blended.state_dict().items()
+    }
+    blended.load_state_dict(state)
+    weights = np.zeros((1, len(STYLES)), np.float32)
+    weights[0, [3, 19]] = 0.5
+    found = answer(load_multi_style((64, 64)), picture, weights)
+    assert np.abs(found - answer(blended, picture)).max() < TOLERANCE
+
+
+@pytest.mark.parametrize("size", [(12, 64), (64, 66), (0, 0)])
+def test_a_size_that_is_not_possible(size):
+    with pytest.raises(ExportError, match=r"multiples of 4, and at least 16"):
+        load_stylenet_cpu(size=size)
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_saved_it_takes_a_batch(tmp_path, several):
+    size = (64, 64)
+    inputs = [pictures(3, *size)]
+    if several:
+        inputs.append(np.eye(len(STYLES), dtype=np.float32)[[3, 19, 24]])
+    model = load_multi_style(size) if several else load_stylenet_cpu(size=size)
+    export_version(model, [array[:1] for array in inputs], tmp_path / "1")
+    with SavedGraph(tmp_path / "1" / "model") as graph:
+        alone = [graph(*(array[row : row + 1] for array in inputs))[0] for row in range(3)]
+        graph.add_batch(3)
+        together = graph(*inputs)[0]
+    gc.collect()
+    assert np.abs(together - np.concatenate(alone)).max() < TOLERANCE
