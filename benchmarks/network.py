@@ -23,8 +23,7 @@ HERE = Path(__file__).parent
 ROUNDS = 8
 REFERENCE = "ONNX Runtime"
 FAST, TEXTBOOK = "OneFlow, fast, saved graph", "OneFlow, textbook, saved graph"
-#: The newest kernels that OneFlow's OpenBLAS takes of itself on an Intel CPU with AVX2; a recent
-#: AMD one it does not know, and computes with much older ones.
+#: OneFlow's OpenBLAS does not know recent AMD cores; with this it takes its kernels for AVX2.
 KERNELS = {"OPENBLAS_CORETYPE": "HASWELL"}
 
 TEXT = f"""\
