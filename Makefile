@@ -61,7 +61,7 @@ image: ## build the kit's Docker image, oneflow-serving-kit
 
 .PHONY: lab
 lab: env ## open the notebooks in JupyterLab
-	@$(PYTHON) -m jupyterlab $$([ "$$(id -u)" -ne 0 ] || echo --allow-root) \
+	@env $$($(PYTHON) backends/oneflow/openblas.py) $(PYTHON) -m jupyterlab $$([ "$$(id -u)" -ne 0 ] || echo --allow-root) \
 	  --notebook-dir=notebooks notebooks/00_quickstart.ipynb
 
 .PHONY: models

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from serving_kit import openblas
+
 ROOT = Path(__file__).parent
 MARK = "SERVING_KIT_TEST_SESSION"
 #: Servers whose kernel was killed are given this long to be gone.
@@ -28,6 +30,8 @@ def pytest_sessionstart(session):
     # And a server that somebody works with meanwhile is none of the tests' business.
     os.environ["SERVING_KIT_SERVERS"] = str(Path(os.environ["TMPDIR"], "pytest-of-servers"))
     os.environ["SERVING_KIT_SERVER"] = "local"
+    # As make lab does: what notebooks compute has the last digits of what workers do.
+    os.environ.update(openblas.environment())
     session.config.before = snapshot()
 
 

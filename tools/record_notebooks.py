@@ -14,6 +14,8 @@ from pathlib import Path
 import nbformat
 from nbclient import NotebookClient
 
+from serving_kit import openblas
+
 NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
 METADATA = {
     "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
@@ -61,6 +63,7 @@ def main() -> None:
     # ipykernel copies what C++ prints into the outputs, but not under pytest, which is what
     # nbval compares with; this makes recording the same.
     os.environ["PYTEST_CURRENT_TEST"] = "recording"
+    os.environ.update(openblas.environment())
     paths = [Path(name).resolve() for name in sys.argv[1:]] or sorted(NOTEBOOKS.glob("*.ipynb"))
     for path in paths:
         began = time.monotonic()

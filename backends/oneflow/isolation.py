@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+import openblas
 from graph_folder import GraphFolder
 from shared_tensors import SharedTensors
 
@@ -202,7 +203,7 @@ class _Worker:
             stdin=subprocess.DEVNULL,
             stdout=self._words,
             stderr=self._words,
-            env={**os.environ, "PYTHONPATH": path},
+            env={**os.environ, **openblas.environment(), "PYTHONPATH": path},
             pass_fds=(theirs.fileno(), order["memory"]),
         )
         theirs.close()

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from serving_kit import openblas
 from serving_kit.errors import ServingKitError
 from serving_kit.paths import CAT, MODEL_REPOSITORY
 from serving_kit.styles import DEFAULT_STYLE, STYLES
@@ -18,6 +19,7 @@ from serving_kit.styles import DEFAULT_STYLE, STYLES
 def main(arguments: list[str] | None = None) -> int:
     """Run one verb; return its exit code: 0, 1 after printing one sentence, 130 after Ctrl-C."""
     options = _parser().parse_args(arguments)
+    os.environ.update(openblas.environment())  # before any verb imports OneFlow
     # "kill" and a closed terminal end the program as Ctrl-C does: what it opened is closed.
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda number, _: sys.exit(128 + number))
@@ -148,13 +150,14 @@ def demo(options: argparse.Namespace) -> None:
     from serving_kit.client import MODEL, stylize
     from serving_kit.images import check_writable, read_image, side_by_side, write_image
     from serving_kit.models import repository_for
-    from serving_kit.server import TritonServer
+    from serving_kit.server import TritonServer, choose
 
     # Mistakes are told now, not after a server was started.
     read_image(options.image)
     check_writable(options.output)
-    repository = repository_for(options.style)
-    with TritonServer(repository, mode=options.server) as server:
+    device = choose(options.server).device
+    repository = repository_for(options.style, models=[MODEL], device=device)
+    with TritonServer(repository, models=[MODEL], mode=options.server) as server:
         embedded = " (out of a PyPI package: needs no Docker and no GPU)"
         print(
             f"server    {server}, ready in {server.ready_after:.1f} s"
@@ -178,10 +181,10 @@ def serve(options: argparse.Namespace) -> None:
     """Start a detached server, or say how one would be started."""
     from serving_kit import checks
     from serving_kit.models import repository_for
-    from serving_kit.server import TritonServer
+    from serving_kit.server import TritonServer, choose
 
     if options.repository == MODEL_REPOSITORY and not options.dry_run:
-        repository_for()
+        repository_for(device=choose(options.server, options.image).device)
     server = TritonServer(
         options.repository,
         mode=options.server,
@@ -283,9 +286,9 @@ def run_in_process(repository: Path, image: np.ndarray) -> np.ndarray:
 
 def models(options: argparse.Namespace) -> None:
     """Export what is missing or out of date."""
-    from serving_kit.models import repository_for
+    from serving_kit.models import ALL_STYLES, ONE_STYLE, repository_for
 
-    print(f"exported  {DEFAULT_STYLE} in {repository_for()}")
+    print(f"exported  {ONE_STYLE} ({DEFAULT_STYLE}) and {ALL_STYLES} in {repository_for()}")
 
 
 def styles(options: argparse.Namespace) -> None:

@@ -10,10 +10,20 @@ from tritonclient.utils import InferenceServerException
 
 from serving_kit.errors import ClientError
 from serving_kit.images import read_image, recover_image, to_model, write_image
+from serving_kit.models import ONE_STYLE as MODEL
 from serving_kit.models import SIZE
 
-MODEL = "fast_neural_style"
 DEFAULT_URL = "127.0.0.1:8000"
+
+
+class _Client(httpclient.InferenceServerClient):
+    """A client that Ctrl-C may interrupt while it is made.
+
+    tritonclient's ``__del__`` asks for ``_closed``, which ``__init__`` sets last, and would print
+    a traceback.
+    """
+
+    _closed = True
 
 
 @dataclass(frozen=True)
@@ -51,27 +61,31 @@ def stylize(
     return Stylized(before, after, model_input, model_output, milliseconds)
 
 
-def infer(image: np.ndarray, *, model: str = MODEL, url: str = DEFAULT_URL) -> np.ndarray:
-    """Send one image to a served model and return its answer.
+def infer(*inputs: np.ndarray, model: str = MODEL, url: str = DEFAULT_URL) -> np.ndarray:
+    """Send a request to a served model and return its answer.
 
     Args:
-        image: float32 (1, 3, H, W), RGB, 0 to 255.
+        inputs: float32, INPUT_0, INPUT_1 and so on. For fast_neural_style the image,
+            (1, 3, H, W), RGB, 0 to 255; for multi_style n images, (n, 3, H, W), and as many rows
+            of ``styles.style_weights``, (n, 26).
         model: the model's name in the repository.
         url: host and port of Triton's HTTP service.
 
     Returns:
-        float32 (1, 3, H, W), RGB, 0 to 255.
+        OUTPUT_0; of these models float32 (n, 3, H, W), RGB, 0 to 255.
 
     Raises:
         ClientError: the server refused the request or did not answer.
     """
-    request = httpclient.InferInput("INPUT_0", image.shape, "FP32")
-    request.set_data_from_numpy(image, binary_data=True)
+    tensors = []
+    for i, array in enumerate(inputs):
+        tensors.append(httpclient.InferInput(f"INPUT_{i}", array.shape, "FP32"))
+        tensors[-1].set_data_from_numpy(array, binary_data=True)
     wanted = httpclient.InferRequestedOutput("OUTPUT_0", binary_data=True)
     # One client belongs to one thread; making one costs less than a millisecond.
-    client = httpclient.InferenceServerClient(url=url)
+    client = _Client(url=url)
     try:
-        return client.infer(model, inputs=[request], outputs=[wanted]).as_numpy("OUTPUT_0")
+        return client.infer(model, inputs=tensors, outputs=[wanted]).as_numpy("OUTPUT_0")
     except InferenceServerException as error:
         raise ClientError(f"Triton at {url} refused the request: {error.message()}") from error
     except OSError as error:

@@ -1,7 +1,7 @@
 """The models that the kit serves, exported when they are missing or out of date.
 
-``python -m serving_kit.models STYLE VERSION_FOLDER`` exports StyleNet; ``repository_for`` runs it
-so, in a process of its own: OneFlow may abort its process, and prints lines of its own.
+``python -m serving_kit.models MODEL STYLE DEVICE VERSION_FOLDER`` exports one; ``repository_for``
+runs it so, in a process of its own: OneFlow may abort its process, and prints lines of its own.
 """
 
 import hashlib
@@ -11,47 +11,72 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
+from serving_kit import openblas
 from serving_kit.errors import ExportError, ServingKitError
 from serving_kit.graph_folder import GraphFolderError, read_graph_folder
 from serving_kit.paths import BUILD, MODEL_REPOSITORY, WEIGHTS
 from serving_kit.styles import DEFAULT_STYLE, STYLES, style_index
 
-#: Height and width that fast_neural_style takes, as in its config.pbtxt.
+#: Height and width that the models take, as in their config.pbtxt.
 SIZE = 256
 EXPORT_SECONDS = 600
 
+#: One style, folded in; and all of them, weighted by a second input.
+ONE_STYLE, ALL_STYLES = "fast_neural_style", "multi_style"
+#: The source of each layout: OneFlow 0.9.0's own layers are slow on a CPU.
+LAYOUTS = {"cpu": ("stylenet_cpu.py", "cpu_layers.py"), "gpu": ("stylenet.py",)}
 
-def repository_for(style: str | int = DEFAULT_STYLE) -> Path:
+
+def repository_for(
+    style: str | int = DEFAULT_STYLE,
+    *,
+    models: Iterable[str] | None = None,
+    device: str | None = None,
+) -> Path:
     """Return a model repository whose fast_neural_style paints in one style, exported if need be.
 
-    The default style lives in ``model_repository/``, which learners edit and serve; every other
-    one gets a repository of its own below ``build/``, so that trying a style changes nothing.
+    The default style lives in ``model_repository/``, which learners edit and serve, beside
+    multi_style; every other one gets a repository of its own below ``build/``, so that trying a
+    style changes nothing.
+
+    Args:
+        style: of fast_neural_style; a name or its number.
+        models: those that shall be there; all that the repository has when left out.
+        device: ``"cpu"`` or ``"gpu"``, what the layout shall be good for (either runs on both);
+            when left out, where ``TritonServer(mode="auto")`` would serve.
 
     Raises:
         StyleError: there is no such style.
         ExportError: the export failed; what was there before is as it was.
     """
     name = STYLES[style_index(style)]
-    repository = MODEL_REPOSITORY
-    if name != DEFAULT_STYLE:
-        repository = BUILD / "styles" / name
+    if device is None:
+        from serving_kit.server import choose
+
+        device = choose().device
+    if name == DEFAULT_STYLE:
+        repository, had = MODEL_REPOSITORY, (ONE_STYLE, ALL_STYLES)
+    else:
+        repository, had = BUILD / "styles" / name, (ONE_STYLE,)
         for config in ("config.pbtxt", "configs/cpu.pbtxt"):
-            copy = repository / "fast_neural_style" / config
+            copy = repository / ONE_STYLE / config
             copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(MODEL_REPOSITORY / "fast_neural_style" / config, copy)
-    version = repository / "fast_neural_style" / "1"
-    if not _is_current(version, name):
-        _export_in_child(name, version)
+            shutil.copyfile(MODEL_REPOSITORY / ONE_STYLE / config, copy)
+    for model in had if models is None else models:
+        version = repository / model / "1"
+        if not _is_current(version, _source(model, name, device)):
+            _export_in_child(model, name, device, version)
     return repository
 
 
-def _export_in_child(style: str, version: Path) -> None:
+def _export_in_child(model: str, style: str, device: str, version: Path) -> None:
     """Export in a child process; pass on its one sentence when it fails."""
     child = subprocess.run(
-        [sys.executable, "-m", __name__, style, str(version)],
-        env={**os.environ, "GLOG_minloglevel": "3"},
+        [sys.executable, "-m", __name__, model, style, device, str(version)],
+        env={**os.environ, **openblas.environment(), "GLOG_minloglevel": "3"},
         stdin=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
@@ -61,20 +86,22 @@ def _export_in_child(style: str, version: Path) -> None:
     if child.returncode:
         last_lines = "\n".join(child.stderr.strip().splitlines()[-8:])
         raise ExportError(
-            f"exporting {style} ended with exit code {child.returncode}:\n{last_lines}"
+            f"exporting {model} ended with exit code {child.returncode}:\n{last_lines}"
         )
 
 
-def _source(style: str) -> str:
-    """Return what tells one export of StyleNet from another: style, weights, network, exporter."""
+def _source(model: str, style: str, device: str) -> str:
+    """Return what tells one export from another: style, layout, weights, network, exporter."""
     digest = hashlib.sha256()
     here = Path(__file__)
-    for file in (WEIGHTS, here.with_name("stylenet.py"), here.with_name("export.py")):
+    layout = LAYOUTS["cpu" if model == ALL_STYLES else device]
+    for file in (WEIGHTS, *(here.with_name(name) for name in (*layout, "export.py"))):
         digest.update(file.read_bytes())
-    return f"StyleNet, style {style}, {digest.hexdigest()[:16]}"
+    what = "all styles" if model == ALL_STYLES else f"style {style}"
+    return f"StyleNet, {what}, {layout[0]}, {digest.hexdigest()[:16]}"
 
 
-def _is_current(version: Path, style: str) -> bool:
+def _is_current(version: Path, source: str) -> bool:
     """Tell whether a version was exported from this very source, and is still whole."""
     try:
         record = json.loads((version / "export.json").read_text())
@@ -82,22 +109,31 @@ def _is_current(version: Path, style: str) -> bool:
     except (OSError, json.JSONDecodeError, GraphFolderError):
         return False
     oneflow = importlib.metadata.version("oneflow")
-    return (record.get("source"), record.get("oneflow")) == (_source(style), oneflow)
+    return (record.get("source"), record.get("oneflow")) == (source, oneflow)
 
 
-def export_fast_neural_style(style: str, version: Path) -> None:
-    """Export StyleNet, one style folded in, as ``version``; see ``export.export_version``."""
+def export_model(model: str, style: str, device: str, version: Path) -> None:
+    """Export a model as ``version``; see ``export.export_version``."""
     import numpy as np
 
     from serving_kit.export import export_version
     from serving_kit.stylenet import load_stylenet
+    from serving_kit.stylenet_cpu import load_multi_style, load_stylenet_cpu
 
-    example = np.random.default_rng(0).uniform(0, 255, (1, 3, SIZE, SIZE)).astype(np.float32)
-    export_version(load_stylenet(style), [example], version, source=_source(style))
+    random = np.random.default_rng(0)
+    inputs = [random.uniform(0, 255, (1, 3, SIZE, SIZE)).astype(np.float32)]
+    if model == ALL_STYLES:
+        network = load_multi_style((SIZE, SIZE))
+        inputs.append(random.dirichlet(np.ones(len(STYLES)), 1).astype(np.float32))
+    elif device == "cpu":
+        network = load_stylenet_cpu(style, (SIZE, SIZE))
+    else:
+        network = load_stylenet(style)
+    export_version(network, inputs, version, source=_source(model, style, device))
 
 
 if __name__ == "__main__":
     try:
-        export_fast_neural_style(sys.argv[1], Path(sys.argv[2]))
+        export_model(*sys.argv[1:4], Path(sys.argv[4]))
     except ServingKitError as error:
         sys.exit(str(error))

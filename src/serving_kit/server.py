@@ -96,6 +96,7 @@ class TritonServer:
 
     Args:
         model_repository: the folder of models to serve.
+        models: the names of those to load at the start; all that are there when left out.
         mode: "auto", "docker" or "local"; see ``choose``.
         image: the Docker image, if it comes to that.
         http_port: port of HTTP; a free one is picked when left out.
@@ -113,6 +114,7 @@ class TritonServer:
         self,
         model_repository: str | Path = MODEL_REPOSITORY,
         *,
+        models: Iterable[str] | None = None,
         mode: str = "auto",
         image: str = KIT_IMAGE,
         http_port: int | None = None,
@@ -125,6 +127,7 @@ class TritonServer:
         options: Iterable[str] = (),
     ):
         self.model_repository = Path(model_repository).resolve()
+        self.wanted_models = None if models is None else tuple(models)
         self.mode = mode
         self.image = image
         self.address = address
@@ -167,8 +170,12 @@ class TritonServer:
     @property
     def is_reachable_from_elsewhere(self) -> bool:
         """Whether it listens on more than this machine's loopback."""
-        page_image = self.choice.mode == "docker" and self.image != KIT_IMAGE
-        return page_image or not self.address.startswith("127.")
+        return self._is_foreign_image or not self.address.startswith("127.")
+
+    @property
+    def _is_foreign_image(self) -> bool:
+        """Whether it is served by the page's image, or another one that is not the kit's."""
+        return self.choice.mode == "docker" and self.image != KIT_IMAGE
 
     def start(self) -> "TritonServer":
         """Start the server and wait until it and all its models are ready.
@@ -222,7 +229,7 @@ class TritonServer:
                 return
 
     def _find_ports(self) -> tuple[int, ...]:
-        if self.choice.mode == "docker" and self.image != KIT_IMAGE:
+        if self._is_foreign_image:
             # The page's command says nothing of ports; clients find Triton's own.
             return free_ports(self._wanted_or(TRITON_PORTS), self.address)
         if self.detached and not any(self._wanted_ports):
@@ -281,22 +288,26 @@ class TritonServer:
         if any(option.startswith("--model-control-mode") for option in self.options):
             return [], None
         secret = secrets.token_hex(16)
-        options = ["--model-control-mode=explicit", "--load-model=*"]
-        if not self.model_control:
+        header = [CONTROL_HEADER, secret]
+        return self._explicit_control(secret), {
+            "address": self._client_address, "port": self.ports[0], "header": header
+        }  # fmt: skip
+
+    def _explicit_control(self, secret: str) -> list[str]:
+        """Return options that load the wanted models, and others for who knows the secret."""
+        names = ("*",) if self.wanted_models is None else self.wanted_models
+        options = ["--model-control-mode=explicit", *(f"--load-model={name}" for name in names)]
+        # The page's Triton is older than restrictions, and listens to everybody anyway.
+        if not self.model_control and not self._is_foreign_image:
             restricted = f"model-repository:{CONTROL_HEADER}={secret}"
             options += [
                 f"--http-restricted-api={restricted}",
                 f"--grpc-restricted-protocol={restricted}",
             ]
-        header = [CONTROL_HEADER, secret]
-        return options, {
-            "address": self._client_address, "port": self.ports[0], "header": header
-        }  # fmt: skip
+        return options
 
     def _docker_command(self, run_dir: Path | None) -> list[str]:
-        options = list(self.options)
-        if self.model_control:
-            options[:0] = ["--model-control-mode=explicit", "--load-model=*"]
+        options = [*self._few_models(), *self.options]
         if self.image == KIT_IMAGE:
             options.insert(0, f"--exit-timeout-secs={supervisor.EXIT_TIMEOUT_SECONDS}")
             return docker.kit_command(
@@ -317,10 +328,14 @@ class TritonServer:
         self.ports = self._wanted_or(TRITON_PORTS)
         if self.choice.mode == "docker":
             return shlex.join(self._docker_command(None))
-        control = ["--model-control-mode=explicit", "--load-model=*"] if self.model_control else []
-        return embedded.script(
-            self.model_repository, [*self._local_options(), *control, *self.options]
-        )
+        options = [*self._local_options(), *self._few_models(), *self.options]
+        return embedded.script(self.model_repository, options)
+
+    def _few_models(self) -> list[str]:
+        """Return the options of explicit control where Triton would not load all models else."""
+        if not self.model_control and self.wanted_models is None:
+            return []
+        return self._explicit_control(secrets.token_hex(16))
 
     def _take_running(self) -> bool:
         """Take a detached server that is running already and does what this one shall do.
@@ -353,7 +368,7 @@ class TritonServer:
         image = self.image if self.choice.mode == "docker" else ""
         return (
             *(self.model_repository, self.choice.mode, self.choice.device, image),
-            *(self.address, self.model_control, self.options),
+            *(self.address, self.model_control, self.wanted_models, self.options),
         )
 
     def _let_go(self) -> None:
@@ -366,6 +381,7 @@ class TritonServer:
                 "image": self.image,
                 "address": self.address,
                 "model_control": self.model_control,
+                "models": self.wanted_models,
                 "ready_timeout": self.ready_timeout,
                 "options": self.options,
             },
@@ -406,14 +422,16 @@ class TritonServer:
         return is_quiet or "Started Metrics Service" in self.log()
 
     def models(self) -> dict[str, bool]:
-        """Return the models of the repository, and whether each is ready to serve."""
-        names = []
-        with contextlib.suppress(FileNotFoundError):  # moved away since
-            names = sorted(
-                folder.name
-                for folder in self.model_repository.iterdir()
-                if folder.is_dir() and not folder.name.startswith(".")
-            )
+        """Return the models that were to be loaded, and whether each is ready to serve."""
+        names = self.wanted_models
+        if names is None:
+            names = []
+            with contextlib.suppress(FileNotFoundError):  # moved away since
+                names = sorted(
+                    folder.name
+                    for folder in self.model_repository.iterdir()
+                    if folder.is_dir() and not folder.name.startswith(".")
+                )
         return {name: self._answers_200(f"/v2/models/{name}/ready") for name in names}
 
     def _answers_200(self, path: str) -> bool:

@@ -1,6 +1,9 @@
 """The names of the 26 styles. No framework is imported here, so that ``--help`` is quick."""
 
 import difflib
+from collections.abc import Mapping
+
+import numpy as np
 
 from serving_kit.errors import StyleError
 
@@ -56,3 +59,23 @@ def style_index(style: str | int) -> int:
     near = difflib.get_close_matches(style, STYLES, n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"choose one of: {', '.join(STYLES)}"
     raise StyleError(f"style {style!r} does not exist; {hint}")
+
+
+def style_weights(shares: str | int | Mapping[str | int, float]) -> np.ndarray:
+    """Return a row of INPUT_1 of the model multi_style: how much of each style.
+
+    Args:
+        shares: a style, or the share of each of several, ``{"starry_night": 0.7, "red_ember":
+            0.3}``. Shares usually add up to 1; the network takes any, and more than 1 in all
+            exaggerates.
+
+    Returns:
+        float32 (1, 26).
+
+    Raises:
+        StyleError: there is no such style.
+    """
+    weights = np.zeros((1, len(STYLES)), np.float32)
+    for style, share in (shares if isinstance(shares, Mapping) else {shares: 1}).items():
+        weights[0, style_index(style)] += share
+    return weights

@@ -4,12 +4,15 @@ import shutil
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import oneflow as flow
 import pytest
 import tritonclient.http as httpclient
 from tritonclient.utils import InferenceServerException
 
 from serving_kit.client import infer
 from serving_kit.saved_graph import SavedGraph
+from serving_kit.stylenet_cpu import load_multi_style
+from serving_kit.styles import style_weights
 
 
 def random_image(size, seed=0):
@@ -34,6 +37,20 @@ def test_the_pages_configuration_is_served(client):
     config = client.get_model_config("fast_neural_style")
     assert (config["backend"], config["max_batch_size"]) == ("oneflow", 1)
     assert config["input"][0]["dims"] == config["output"][0]["dims"] == [3, 256, 256]
+
+
+def test_multi_style_takes_any_blend_a_row(server):
+    picture = random_image(256)
+    styles = ["starry_night", {"red_ember": 0.5, "inked_porcelain": 0.5}]
+    weights = np.concatenate([style_weights(style) for style in styles])
+    both = infer(np.repeat(picture, 2, axis=0), weights, model="multi_style", url=server.url)
+    assert both.shape == (2, 3, 256, 256)
+    night = infer(picture, url=server.url)  # the same style, folded into fast_neural_style
+    assert np.abs(both[:1] - night).max() < 0.05
+    with flow.no_grad():
+        blend = load_multi_style()(flow.tensor(picture), flow.tensor(weights[1:])).numpy()
+    assert np.abs(both[1:] - blend).max() < 0.05
+    assert np.abs(both[1] - both[0]).mean() > 10
 
 
 def test_triton_refuses_what_does_not_fit(client):

@@ -270,6 +270,19 @@ def test_the_kit_s_image(machine, repository, monkeypatch, device):
     assert machine.calls("rm") == [["rm", "--force", "c0ffee"]]
 
 
+def test_only_the_wanted_models_are_loaded_and_model_control_stays_closed(machine, repository):
+    machine.set(images=[docker.KIT_IMAGE])
+    with TritonServer(repository, mode="docker", models=["small"]):
+        (run,) = machine.calls("run")
+    assert run[-4:-2] == ["--model-control-mode=explicit", "--load-model=small"]
+    secret = run[-1].rpartition("=")[2]
+    restricted = f"model-repository:serving-kit-control={secret}"
+    assert run[-2:] == [
+        f"--http-restricted-api={restricted}", f"--grpc-restricted-protocol={restricted}"
+    ]  # fmt: skip
+    assert len(secret) == 32
+
+
 def test_the_kit_s_image_is_not_built(machine, repository):
     with pytest.raises(ServerError, match="the image oneflow-serving-kit is not built yet; run: m"):
         TritonServer(repository, mode="docker").start()

@@ -114,7 +114,8 @@ def test_the_modules_mode_is_kept(tmp_path, image):
 def kill_an_export(version):
     """Kill one in the middle of writing: flow.save has begun, the comparison has not ended."""
     child = subprocess.Popen(
-        [sys.executable, "-m", "serving_kit.models", "19", version], stderr=subprocess.DEVNULL
+        [sys.executable, "-m", "serving_kit.models", models.ONE_STYLE, "19", "cpu", version],
+        stderr=subprocess.DEVNULL,
     )
     while not list(version.parent.glob(".1.partial-*/model/*/out")):
         assert child.poll() is None
@@ -137,3 +138,6 @@ def test_models_are_exported_once_and_again_when_killed_or_out_of_date(tmp_path,
     models.repository_for("red_ember")
     assert (model / "1").stat().st_ino != first
     read_graph_folder(model / "1" / "model")
+    models.repository_for("red_ember", device="gpu")
+    record = json.loads((model / "1" / "export.json").read_text())
+    assert "style red_ember, stylenet.py" in record["source"]

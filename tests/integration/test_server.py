@@ -176,6 +176,17 @@ def test_model_control_is_closed_unless_asked_for(is_clean, small_repository):
         assert server.url.startswith("127.0.0.1:")
 
 
+def test_only_the_wanted_models_are_loaded(is_clean, small_repository):
+    shutil.copytree(small_repository / "small", small_repository / "other")
+    config = small_repository / "other" / "config.pbtxt"
+    config.write_text(config.read_text().replace('"small"', '"other"'))
+    with TritonServer(small_repository, models=["other"]) as server:
+        assert server.models() == {"other": True}
+        assert load(server) == 403
+    with pytest.raises(ServerError, match="othr"):
+        TritonServer(small_repository, models=["othr"]).start()
+
+
 def test_wanted_ports_are_taken(is_clean, small_repository):
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]

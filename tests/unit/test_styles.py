@@ -2,10 +2,11 @@
 
 import re
 
+import numpy as np
 import pytest
 
 from serving_kit.errors import StyleError
-from serving_kit.styles import DEFAULT_STYLE, STYLES, style_index
+from serving_kit.styles import DEFAULT_STYLE, STYLES, style_index, style_weights
 
 
 def test_26_names_that_can_be_typed():
@@ -32,3 +33,12 @@ def test_a_name_like_no_other_is_told_all():
 def test_an_index_out_of_range(style):
     with pytest.raises(StyleError, match="does not exist"):
         style_index(style)
+
+
+def test_a_style_s_weights_are_one_row():
+    assert style_weights("starry_night").tolist() == np.eye(26)[[19]].tolist()
+    blend = style_weights({"amber_mist": 0.25, "25": 0.5, 0: 0.25})
+    assert blend.dtype == np.float32 and blend.shape == (1, 26)
+    assert (blend[0, 0], blend[0, 25], blend.sum()) == (0.5, 0.5, 1)
+    with pytest.raises(StyleError, match="did you mean 'red_ember'"):
+        style_weights({"red_amber": 1})

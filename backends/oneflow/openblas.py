@@ -1,0 +1,51 @@
+"""Which kernels OneFlow's OpenBLAS shall use on this CPU.
+
+OneFlow 0.9.0 carries an OpenBLAS that does not know AMD's recent cores, and takes slow kernels for
+them: on a Zen 4 a large matmul runs at half its speed. The variable ``OPENBLAS_CORETYPE`` overrules
+it, but is read only once, when OneFlow is imported; so whoever starts a process with OneFlow in it
+sets it. The backend's workers get it from here. For a program of your own::
+
+    env $(python backends/oneflow/openblas.py) python my_program.py
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+VARIABLE = "OPENBLAS_CORETYPE"
+#: Kernels for AVX2 and FMA, which every Zen runs well; the fastest of those tried on a Zen 4.
+KERNELS = "HASWELL"
+#: A CPU without these would end the process at the first matmul.
+NEEDED = {"avx2", "fma"}
+#: Makers of Zen cores. OpenBLAS knows Intel's, or tells them by what they can do.
+VENDORS = {"AuthenticAMD", "HygonGenuine"}
+
+
+def environment(
+    variables: Mapping[str, str] = os.environ, cpu_info: Path = Path("/proc/cpuinfo")
+) -> dict[str, str]:
+    """Return the variables to add to the environment of a process that imports OneFlow.
+
+    Args:
+        variables: the environment as it is; a choice made there is left alone.
+        cpu_info: the kernel's description of the CPU.
+
+    Returns:
+        ``OPENBLAS_CORETYPE``, or nothing: where it is set already, the CPU is not AMD's or has
+        no AVX2 and FMA, or cannot be looked at.
+    """
+    if VARIABLE in variables:
+        return {}
+    try:
+        first = cpu_info.read_text().partition("\n\n")[0]
+    except OSError:
+        return {}
+    pairs = (line.partition(":") for line in first.splitlines())
+    facts = {name.strip(): value.split() for name, _, value in pairs}
+    is_amd = VENDORS & {*facts.get("vendor_id", ())}
+    return {VARIABLE: KERNELS} if is_amd and {*facts.get("flags", ())} >= NEEDED else {}
+
+
+if __name__ == "__main__":
+    for name, value in environment().items():
+        print(f"{name}={value}")
