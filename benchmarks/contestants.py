@@ -83,16 +83,10 @@ def saved(path: Path, image: np.ndarray) -> Callable[[], np.ndarray]:
 
 
 def load_textbook(shape: tuple[int, ...]):
-    """Return StyleNet with OneFlow's own instance norm, as the page's network has it."""
-    from oneflow import nn
+    """Return StyleNet with OneFlow's own instance norm."""
+    from serving_kit.stylenet import load_textbook_stylenet
 
-    model = load_four_dimensional(shape)
-    for layer in [layer for layer in model.modules() if hasattr(layer, "norm")]:
-        ours = layer.norm
-        layer.norm = nn.InstanceNorm2d(ours.gamma.shape[1], eps=ours.eps, affine=True)
-        layer.norm.weight.data.copy_(ours.gamma.reshape(-1))
-        layer.norm.bias.data.copy_(ours.beta.reshape(-1))
-    return model.eval()
+    return load_textbook_stylenet()
 
 
 def load_four_dimensional(shape: tuple[int, ...]):

@@ -7,4 +7,5 @@ import importlib
 
 import serving_kit.graph_folder  # noqa: F401  (puts the backend's folder on sys.path)
 
-environment = importlib.import_module("openblas").environment
+_backend = importlib.import_module("openblas")
+VARIABLE, environment = _backend.VARIABLE, _backend.environment

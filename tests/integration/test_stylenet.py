@@ -10,7 +10,7 @@ import pytest
 
 from serving_kit.images import load_image
 from serving_kit.paths import CAT
-from serving_kit.stylenet import load_stylenet
+from serving_kit.stylenet import load_stylenet, load_textbook_stylenet
 from serving_kit.styles import STYLES
 
 
@@ -60,3 +60,10 @@ def test_styles_differ_from_each_other():
     for i, a in enumerate(pictures):
         for b in pictures[:i]:
             assert np.abs(a - b).mean() > 10
+
+
+def test_with_oneflows_own_norm_it_is_the_same():
+    cat, _, _ = load_image(CAT, 64, 64)
+    with flow.no_grad():
+        textbook = load_textbook_stylenet(3)(flow.tensor(cat)).numpy()
+    assert np.abs(textbook - paint(cat, 3)).max() < 0.01

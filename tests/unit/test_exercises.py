@@ -9,6 +9,9 @@ from oneflow import nn
 
 from serving_kit import exercises
 
+#: Those that ask for a function, and try it in this process.
+NUMBERS = [f"{lesson}.{number}" for lesson in ("01", "02", "03", "04", "11") for number in (1, 2)]
+
 
 @pytest.fixture
 def verdict(capsys):
@@ -26,13 +29,13 @@ def test_an_unknown_number_is_told_the_known_ones(verdict):
     assert told.startswith("Not yet: there is no exercise '99.1'; there are 01.1, 01.2, 02.1")
 
 
-@pytest.mark.parametrize("number", ["01.1", "01.2", "02.1", "02.2", "03.1", "03.2", "04.1", "04.2"])
+@pytest.mark.parametrize("number", NUMBERS)
 def test_anything_else_than_a_function_is_told_so(verdict, number):
     assert "this is None, but a function is asked for" in verdict(number, None)
     assert "this is an int, but a function" in verdict(number, 990)
 
 
-@pytest.mark.parametrize("number", ["01.1", "01.2", "02.1", "02.2", "03.1", "03.2", "04.1", "04.2"])
+@pytest.mark.parametrize("number", NUMBERS)
 def test_an_error_of_the_function_is_named(verdict, number):
     def answer(*_):
         return {}["style"]
@@ -321,3 +324,58 @@ def test_an_export_that_saved_nothing_is_noticed(verdict):
 def drop_graphs():
     yield
     gc.collect()
+
+
+# 11.1
+
+
+def window_index(height, width, kernel, mode="reflect"):
+    places = np.arange(height * width, dtype=np.int32).reshape(height, width)
+    padded = np.pad(places, kernel // 2, mode=mode)
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (kernel, kernel))
+    return windows.reshape(-1, kernel * kernel)
+
+
+def test_an_index_for_windows(verdict):
+    assert verdict("11.1", window_index).startswith("Right! A gather with this index")
+
+
+@pytest.mark.parametrize(
+    ("answer", "hint"),
+    [
+        (lambda *a: window_index(*a, mode="edge"), "pixel 0 sees the rows [0, 0, 1, 0, 0, 1, 5, 5"),
+        (lambda h, w, k: window_index(h, w, k)[: h * w - 1], "shape is (24, 9), expected (25, 9)"),
+        (lambda h, w, k: window_index(w, h, k), "for 6 x 9 pixels and a 3 x 3 kernel pixel 0"),
+        (lambda *a: window_index(*a).astype(np.int64), "the numbers are right, but int64"),
+        (lambda *a: window_index(*a).tolist(), "it returned a list"),
+    ],
+)
+def test_hints_on_windows(verdict, answer, hint):
+    assert hint in verdict("11.1", answer)
+
+
+# 11.2
+
+
+def speedup(spent, possible):
+    total = sum(spent.values())
+    return {kind: total / (total - ms + ms / possible[kind]) for kind, ms in spent.items()}
+
+
+def test_what_a_cure_is_worth(verdict):
+    told = verdict("11.2", speedup)
+    assert told == "Right! Norm first: 1.8 times; making Pad 50 times as fast gives only 1.1."
+    assert speedup({"a": 600, "b": 400}, {"a": 4, "b": 1}) == {"a": 1000 / 550, "b": 1}
+
+
+@pytest.mark.parametrize(
+    ("answer", "hint"),
+    [
+        (lambda spent, possible: possible, "you say 4 for the whole"),
+        (lambda spent, possible: {"Norm": 1.8}, "it has the kinds ['Norm'], expected ['Conv', 'N"),
+        (lambda spent, possible: dict.fromkeys(spent), "you say None for the whole"),
+        (lambda spent, possible: 1.8, "it returned a float"),
+    ],
+)
+def test_hints_on_cures(verdict, answer, hint):
+    assert hint in verdict("11.2", answer)
