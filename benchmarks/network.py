@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 from contestants import LAYOUTS, WAYS
 from matplotlib.figure import Figure
-from report import SPREAD, Ratio, Section, Table, cpu_info, quotient, spread
+from report import SPREAD, Ratio, Section, Table, quotient, spread
 from turns import Contestant, Summary, take_turns
 
+from serving_kit import openblas
 from serving_kit.images import load_image
 from serving_kit.models import SIZE
 from serving_kit.paths import CAT, WEIGHTS
@@ -23,15 +24,14 @@ HERE = Path(__file__).parent
 ROUNDS = 8
 REFERENCE = "ONNX Runtime"
 FAST, TEXTBOOK = "OneFlow, fast, saved graph", "OneFlow, textbook, saved graph"
-#: OneFlow's OpenBLAS does not know recent AMD cores; with this it takes its kernels for AVX2.
-KERNELS = {"OPENBLAS_CORETYPE": "HASWELL"}
+OWN_KERNELS = "OpenBLAS's own kernels"
 
 TEXT = f"""\
 The style network at 1x3x{SIZE}x{SIZE}, float32, from array to array, each in a process of its own,
 with the same weights. *Textbook* has `nn.InstanceNorm2d`, as the page's network has it; *4-D norm*
-is `stylenet.py`; *fast* is `stylenet_cpu.py`. *Haswell kernels*: with `OPENBLAS_CORETYPE=HASWELL`
-set before OneFlow is imported, on a CPU with AVX2 and FMA. The last column is the largest
-difference from {REFERENCE}'s answer, on the scale 0 to 255."""
+is `stylenet.py`; *fast* is `stylenet_cpu.py`. OneFlow's processes have the environment that the
+backend gives its workers ({{environment}}); *{OWN_KERNELS}* are without it. The last column is the
+largest difference from {REFERENCE}'s answer, on the scale 0 to 255."""
 
 
 def measure(rounds: int, pytorch: bool) -> Section:
@@ -46,17 +46,16 @@ def measure(rounds: int, pytorch: bool) -> Section:
                 python, HERE / "pytorch_contestant.py", WEIGHTS, str(style_index(DEFAULT_STYLE)),
                 files.image, files.answer("PyTorch"),
             ]  # fmt: skip
+        environments = {name: openblas.environment() for name in commands}
+        if openblas.environment():
+            for name in (FAST, TEXTBOOK):
+                own = f"{name}, {OWN_KERNELS}"
+                commands[own] = [*commands[name][:-1], files.answer(own)]
+                environments[own] = {}
         contestants = {
-            name: stack.enter_context(contextlib.closing(Contestant(command)))
+            name: stack.enter_context(contextlib.closing(Contestant(command, environments[name])))
             for name, command in commands.items()
         }
-        if {"avx2", "fma"} <= set(cpu_info()["flags"].split()):
-            for name in (FAST, TEXTBOOK):
-                fed = f"{name}, Haswell kernels"
-                command = [*commands[name][:-1], files.answer(fed)]
-                contestants[fed] = stack.enter_context(
-                    contextlib.closing(Contestant(command, KERNELS))
-                )
         seen = take_turns({name: one.turn for name, one in contestants.items()}, rounds)
         differences = {name: files.difference(name) for name in seen}
     seen.setdefault("PyTorch", "there is no PyTorch here; with --pytorch one is installed for it")
@@ -112,20 +111,16 @@ def _python_with_torch(install: bool) -> Iterator[str | Path | None]:
 
 
 def _section(seen: dict[str, Summary | str], differences: dict[str, float | None]) -> Section:
+    environment = [f"`{name}={value}`" for name, value in openblas.environment().items()]
     rows = []
     for name, summary in seen.items():
         to_reference = quotient(summary, seen[REFERENCE])
         rows.append([name, *spread(summary), to_reference, differences.get(name)])
     return Section(
         "The style network in one process",
-        TEXT,
+        TEXT.format(environment=" ".join(environment) or "nothing on this CPU"),
         [Table(["", *SPREAD, f"times {REFERENCE}", "difference"], rows)],
         [
-            Ratio(
-                f"the same with Haswell kernels / {REFERENCE}",
-                quotient(seen.get(f"{FAST}, Haswell kernels", ""), seen[REFERENCE]),
-                "3.0 at most",
-            ),
             Ratio(
                 f"fast saved graph / {REFERENCE}", quotient(seen[FAST], seen[REFERENCE]),
                 "3.0 at most",

@@ -5,7 +5,7 @@ from pathlib import Path
 import psutil
 
 from serving_kit import supervisor
-from serving_kit.models import repository_for
+from serving_kit.models import ONE_STYLE, repository_for
 from serving_kit.server import TritonServer
 
 MB = 1_000_000
@@ -13,7 +13,8 @@ MB = 1_000_000
 
 def style_graph() -> Path:
     """Return the saved graph of the kit's own fast_neural_style, exported if need be."""
-    return repository_for() / "fast_neural_style" / "1" / "model"
+    repository = repository_for(models=[ONE_STYLE], device="cpu")
+    return repository / ONE_STYLE / "1" / "model"
 
 
 def write_model(repository: Path, name: str, graph: Path, config: str) -> None:

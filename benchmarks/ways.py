@@ -15,6 +15,7 @@ from report import Ratio, Section, Table, quotient
 from served import style_graph, write_model
 from turns import Contestant, Summary, take_turns, turn_of
 
+from serving_kit import openblas
 from serving_kit.images import load_image
 from serving_kit.models import SIZE
 from serving_kit.paths import CAT
@@ -56,7 +57,8 @@ def in_process(graph: Path, image: np.ndarray, folder: Path) -> Contestant:
     np.save(folder / "image.npy", image)
     program = Path(__file__).with_name("contestants.py")
     return Contestant(
-        [sys.executable, program, "folder", graph, folder / "image.npy", folder / "answer.npy"]
+        [sys.executable, program, "folder", graph, folder / "image.npy", folder / "answer.npy"],
+        openblas.environment(),
     )
 
 

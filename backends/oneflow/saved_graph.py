@@ -29,6 +29,8 @@ from rebatch import rebatch
 #: Numbers for jobs. OneFlow aborts when two jobs of a process share one, and counts the graphs
 #: that are traced in this process from 0.
 _serial = itertools.count(1 << 40)
+#: The thread of a graph on a CPU.
+CPU_STREAM = "CPU_COMPUTE_OF_A_SAVED_GRAPH"
 
 
 class SavedGraph:
@@ -187,7 +189,9 @@ def _moved(job: Job, device: flow.device) -> Job:
     """Return a copy of a job that belongs to this process and device.
 
     Scopes belong to the process that traced the graph, so every op gets one made here; device
-    tags and placements are rewritten; the name is made unique.
+    tags and placements are rewritten; the name is made unique. On a CPU all operators go to one
+    thread: OneFlow 0.9.0 would deal them out to as many as there are cores, in turn, and nearly
+    every result would change cores on its way to the next operator.
     """
     moved = Job()
     moved.CopyFrom(job)
@@ -201,6 +205,8 @@ def _moved(job: Job, device: flow.device) -> Job:
     for op in moved.net.op:
         op.device_tag = device.type
         op.scope_symbol_id = scope.symbol_id
+        if device.type == "cpu" and op.HasField("user_conf"):
+            op.stream_name_hint = CPU_STREAM
     for group in (*moved.placement.placement_group, *moved.placement.blob_placement_group):
         group.parallel_conf.device_tag = device.type
         group.parallel_conf.device_name[:] = [f"@0:{device.index}"]

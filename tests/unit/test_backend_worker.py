@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import time
 from pathlib import Path
 from typing import ClassVar
 
@@ -98,3 +99,55 @@ def test_shared_tensors_are_seen_by_who_has_the_descriptor():
     assert (theirs.inputs[1] == 7).all() and ours.outputs[0].tolist() == [3, 4]
     assert not theirs.inputs[0].any()  # tensors do not overlap
     os.close(ours.descriptor)
+
+
+SPINNER, COMPUTING, WAITING = 11, 12, 13
+
+
+@pytest.fixture
+def calmed(monkeypatch):
+    """Lets a worker watch threads that spend so many ticks; returns those it made nice."""
+
+    def calm(spent, graph=lambda *_: time.sleep(0.01)):
+        before = {thread: (50, 50) for thread in spent}
+        after = {thread: (50 + user, 50 + system) for thread, (user, system) in spent.items()}
+        times = iter([before, after])
+        monkeypatch.setattr(worker, "_times_of_threads", lambda: next(times))
+        nice = []
+        monkeypatch.setattr(os, "setpriority", lambda which, thread, value: nice.append(thread))
+        loaded = worker.Worker.__new__(worker.Worker)
+        loaded.graph = graph
+        loaded._calm_spinner(FOLDER)
+        return nice
+
+    return calm
+
+
+def test_the_thread_that_only_yields_is_made_nice(calmed):
+    spent = {COMPUTING: (10, 1), SPINNER: (2, 8), WAITING: (0, 0)}
+    assert calmed(spent) == [SPINNER]
+
+
+@pytest.mark.parametrize(
+    "spent",
+    [
+        {COMPUTING: (10, 1), SPINNER: (1, 2)},  # not seen for long enough
+        {COMPUTING: (10, 1), WAITING: (0, 0)},
+        {COMPUTING: (3, 8), SPINNER: (2, 8)},  # which of them?
+    ],
+)
+def test_where_it_is_not_clear_no_thread_is(calmed, spent):
+    assert calmed(spent) == []
+
+
+def test_a_graph_that_does_not_take_zeros_is_not_watched(calmed):
+    def refuse(*_):
+        raise RuntimeError("zeros")
+
+    assert calmed({SPINNER: (2, 8)}, graph=refuse) == []
+
+
+def test_the_times_of_threads_are_those_of_this_process():
+    times = worker._times_of_threads()
+    assert os.getpid() in times
+    assert all(user >= 0 and system >= 0 for user, system in times.values())
