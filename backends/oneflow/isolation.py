@@ -17,6 +17,9 @@ from shared_tensors import SharedTensors
 WORKER = Path(__file__).with_name("worker.py")
 #: Loading is given this long; the largest graphs that were tried took half a minute.
 LOAD_SECONDS = 600.0
+#: A single run while the graph is loaded is given this long, or ``run_seconds`` if that is more:
+#: the first one takes several times as long as those that follow.
+FIRST_RUN_SECONDS = 30.0
 #: Between two tries to start a worker that cannot load its graph any more.
 RETRY_SECONDS = 1.0
 
@@ -138,7 +141,7 @@ class IsolatedGraph:
             worker.close()
 
     def _start(self) -> "_Worker":
-        """Start a worker; one that dies is given two more tries, the last without batches."""
+        """Start a worker; one that dies or hangs is tried twice more, at last without batches."""
         for tries_left in (2, 1, 0):
             order = self._order if tries_left else self._order | {"batch_sizes": []}
             worker = _Worker(order)
@@ -147,7 +150,7 @@ class IsolatedGraph:
                 if self._closed:
                     worker.kill()
             try:
-                loaded = worker.receive(LOAD_SECONDS)
+                loaded = worker.loaded(LOAD_SECONDS, max(FIRST_RUN_SECONDS, self._run_seconds))
             except WorkerDied as death:
                 worker.kill()
                 worker.close()
@@ -207,6 +210,17 @@ class _Worker:
             pass_fds=(theirs.fileno(), order["memory"]),
         )
         theirs.close()
+
+    def loaded(self, load_seconds: float, run_seconds: float) -> dict:
+        """Wait until the graph is loaded; each run of it meanwhile has a limit of its own.
+
+        Raises:
+            WorkerDied, WorkerError: see ``receive``.
+        """
+        answer = self.receive(load_seconds)
+        while "running" in answer:
+            answer = self.receive(run_seconds if answer["running"] else load_seconds)
+        return answer
 
     def ask(self, request: dict, seconds: float) -> dict:
         """Send a request and return the answer; see ``receive``."""

@@ -45,7 +45,7 @@ def main() -> None:
         return
     parent = socket.socket(fileno=order["socket"])
     try:
-        worker = Worker(order)
+        worker = Worker(order, parent)
     except GraphFolderError as error:
         _say(parent, error=str(error))
         return
@@ -65,7 +65,8 @@ def main() -> None:
 class Worker:
     """A saved graph, its plans, and the memory that its tensors come and go through."""
 
-    def __init__(self, order: dict):
+    def __init__(self, order: dict, parent: socket.socket):
+        self._parent = parent
         folder = read_graph_folder(order["path"])
         self.tensors = SharedTensors(folder, order["rows"], order["memory"])
         self.batched = order["rows"] is not None
@@ -121,8 +122,16 @@ class Worker:
 
     def _milliseconds(self, inputs: list[np.ndarray]) -> float:
         began = time.perf_counter()
-        self.graph(*inputs)
+        self._run_at_load(*inputs)
         return (time.perf_counter() - began) * 1000
+
+    def _run_at_load(self, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Run the graph, and let the parent know: a run may hang, which is not slow loading."""
+        _say(self._parent, running=True)
+        try:
+            return self.graph(*inputs)
+        finally:
+            _say(self._parent, running=False)
 
     def _add_plans(self, folder: GraphFolder, order: dict, milliseconds: float) -> None:
         wanted = order["batch_sizes"]
@@ -133,7 +142,7 @@ class Worker:
             try:
                 self.graph.add_batch(n)
                 if not order["proven"]:
-                    prove(self.graph, folder, n)
+                    prove(self._run_at_load, folder, n)
             except Exception as obstacle:  # CannotBatch, Unequal, or one of OneFlow's many kinds
                 self.graph.drop_batch(n)
                 self.reason = _first_line(obstacle)

@@ -110,6 +110,27 @@ def test_a_hang_ends_after_its_deadline(make_graph):
     assert log == ["OneFlow's process was ended by signal 9; another one is started"] * 2
 
 
+def test_a_run_that_hangs_while_the_graph_is_loaded_ends_after_its_deadline(
+    make_graph, monkeypatch, tmp_path
+):
+    monkeypatch.setattr(isolation, "FIRST_RUN_SECONDS", 0.3)
+    hangs_once = f"""\
+from pathlib import Path
+parent.send(b'{{"running": true}}')
+if not Path({str(tmp_path / "hung")!r}).exists():
+    Path({str(tmp_path / "hung")!r}).touch()
+    time.sleep(3600)
+parent.send(b'{{"running": false}}')
+time.sleep(0.6)  # what is not a run has all the time that loading has
+parent.send"""
+    (tmp_path / "worker.py").write_text(WORKER.replace("parent.send", hangs_once, 1))
+    graph, log = make_graph(run_seconds=0.2)
+    graph.run(1)
+    assert log == [
+        "OneFlow's process died while it loaded: did not answer within 0.3 s; another is started"
+    ]
+
+
 def test_poison_is_tried_as_often_as_told(make_graph):
     graph, _ = make_graph(retries=2)
     with pytest.raises(isolation.WorkerDied, match="died 3 times over this request: was ended by"):

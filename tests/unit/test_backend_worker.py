@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import socket
 import time
 from pathlib import Path
 from typing import ClassVar
@@ -109,7 +110,7 @@ def calmed(monkeypatch):
     """Lets a worker watch threads that spend so many ticks; returns those it made nice."""
 
     def calm(spent, graph=lambda *_: time.sleep(0.01)):
-        before = {thread: (50, 50) for thread in spent}
+        before = dict.fromkeys(spent, (50, 50))
         after = {thread: (50 + user, 50 + system) for thread, (user, system) in spent.items()}
         times = iter([before, after])
         monkeypatch.setattr(worker, "_times_of_threads", lambda: next(times))
@@ -117,7 +118,9 @@ def calmed(monkeypatch):
         monkeypatch.setattr(os, "setpriority", lambda which, thread, value: nice.append(thread))
         loaded = worker.Worker.__new__(worker.Worker)
         loaded.graph = graph
-        loaded._calm_spinner(FOLDER)
+        parent, loaded._parent = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with parent, loaded._parent:
+            loaded._calm_spinner(FOLDER)
         return nice
 
     return calm
