@@ -48,7 +48,8 @@ check: env ## find the mistakes in model_repository/ (REPOSITORY=folder)
 test: env ## run every test, the notebooks among them
 	@$(PYTHON) -m ruff check --quiet .
 	@$(PYTHON) -m ruff format --quiet --check .
-	@$(PYTHON) -m pytest
+	@$(PYTHON) -m serving_kit models
+	@$(PYTHON) -m pytest -n 2 --dist loadgroup
 
 .PHONY: soak
 soak: env ## run the tests of endurance at their full length

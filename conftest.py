@@ -13,8 +13,6 @@ from pathlib import Path
 
 import pytest
 
-from serving_kit import openblas
-
 ROOT = Path(__file__).parent
 MARK = "SERVING_KIT_TEST_SESSION"
 #: Servers whose kernel was killed are given this long to be gone.
@@ -24,15 +22,38 @@ _seconds_of_notebook = defaultdict(float)
 
 
 def pytest_sessionstart(session):
+    if is_worker(session.config):
+        # Beside another worker; what one of them stops shall not be what the other has started.
+        os.environ["SERVING_KIT_SERVERS"] += f"-{session.config.workerinput['workerid']}"
+        return
     os.environ[MARK] = uuid.uuid4().hex
     # A folder of our own for temporary files shows which of them stay.
     os.environ["TMPDIR"] = tempfile.tempdir = tempfile.mkdtemp(prefix="serving-kit-tests-")
     # And a server that somebody works with meanwhile is none of the tests' business.
     os.environ["SERVING_KIT_SERVERS"] = str(Path(os.environ["TMPDIR"], "pytest-of-servers"))
     os.environ["SERVING_KIT_SERVER"] = "local"
+    from serving_kit import openblas  # here: the kit looks at SERVING_KIT_SERVERS when imported
+
     # As make lab does: what notebooks compute has the last digits of what workers do.
     os.environ.update(openblas.environment())
     session.config.before = snapshot()
+
+
+def is_worker(config):
+    """Tell whether this is one of several processes that pytest-xdist has started."""
+    return hasattr(config, "workerinput")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Keep what shares files or servers in one worker, should there be several.
+
+    Each file is a group of its own, as its fixtures are made once for it; notebooks are one
+    group, because they use what earlier ones have made.
+    """
+    for item in items:
+        group = "notebooks" if item.path.suffix == ".ipynb" else str(item.path.relative_to(ROOT))
+        item.add_marker(pytest.mark.xdist_group(group))
 
 
 def pytest_runtest_logreport(report):
@@ -44,6 +65,8 @@ def pytest_runtest_logreport(report):
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session):
     """Compare processes, files, shared memory and what git sees with before the tests."""
+    if is_worker(session.config):
+        return
     deadline = time.monotonic() + LEFTOVER_SECONDS
     while (left := leftovers(session.config.before)) and time.monotonic() < deadline:
         time.sleep(0.5)
