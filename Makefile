@@ -94,6 +94,6 @@ lock: ## renew the lock after a change of environment.yml
 clean: ## remove what the other verbs made, but .venv; stop the servers that run
 	@[ ! -d build/servers ] || $(PYTHON) -m serving_kit stop
 	@rm -rf build result.jpg before_after.png styles.png notebooks/result.jpg
-	@rm -rf model_repository/*/[0-9]*/
+	@rm -rf model_repository/{fast_neural_style,multi_style}/[0-9]*/
 	@find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
 	@rm -rf .pytest_cache .ruff_cache

@@ -3,8 +3,8 @@
 ``python tools/image_requirements.py > requirements.txt``
 
 The packages are the groups of environment.yml whose comment ends with ``[image]``, and all that
-these need in turn; the versions and hashes are those of environment.lock. OpenCV, should it be
-among them, becomes the one of environment-headless.lock: the image has no desktop.
+these need in turn; the versions and hashes are those of environment.lock. OpenCV becomes the one
+of environment-headless.lock: the image has no desktop.
 
 Standard library only: it runs inside the image that is being built.
 """

@@ -7,6 +7,21 @@ import cv2
 import numpy as np
 
 from serving_kit.errors import ImageError
+from serving_kit.pictures import PictureError, decode, recover_image, resize, to_model
+
+__all__ = [
+    "check_writable",
+    "contact_sheet",
+    "decode_image",
+    "load_image",
+    "read_image",
+    "recover_image",
+    "resize",
+    "show",
+    "side_by_side",
+    "to_model",
+    "write_image",
+]
 
 
 def read_image(path: str | Path) -> np.ndarray:
@@ -35,32 +50,10 @@ def read_image(path: str | Path) -> np.ndarray:
 
 def decode_image(content: bytes, name: str = "the picture") -> np.ndarray:
     """Decode the bytes of a picture file; see ``read_image``."""
-    # With IMREAD_COLOR OpenCV turns JPEGs as their EXIF says; only IMREAD_UNCHANGED keeps alpha,
-    # which no JPEG has.
-    jpeg = content.startswith(b"\xff\xd8")
-    flags = cv2.IMREAD_COLOR if jpeg else cv2.IMREAD_UNCHANGED
     try:
-        pixels = cv2.imdecode(np.frombuffer(content, np.uint8), flags) if content else None
-    except cv2.error as error:
-        reason = "it has too many pixels" if "CV_IO_MAX_IMAGE" in str(error) else error.err
-        raise ImageError(f"{name} cannot be decoded: {reason}") from None
-    if pixels is None:
-        raise ImageError(f"{name} is not a picture that OpenCV can read (JPEG, PNG, WebP, ...)")
-    return _as_bgr8(pixels, name)
-
-
-def _as_bgr8(pixels: np.ndarray, name: str) -> np.ndarray:
-    """Turn (H, W), (H, W, 3) or (H, W, 4) pixels of 8 or 16 bits into uint8 (H, W, 3)."""
-    if pixels.dtype == np.uint16:
-        pixels = cv2.convertScaleAbs(pixels, alpha=255 / 65535)
-    if pixels.dtype != np.uint8:
-        raise ImageError(f"{name} has {pixels.dtype} pixels; give one with 8 or 16 bits a colour")
-    if pixels.ndim == 2:
-        return cv2.cvtColor(pixels, cv2.COLOR_GRAY2BGR)
-    if pixels.shape[2] == 4:
-        alpha = pixels[..., 3:].astype(np.float32) / 255
-        return (pixels[..., :3] * alpha + 255 * (1 - alpha)).round().astype(np.uint8)
-    return pixels
+        return decode(content)
+    except PictureError as error:
+        raise ImageError(f"{name} {error}") from None
 
 
 def load_image(path: str | Path, height: int, width: int) -> tuple[np.ndarray, int, int]:
@@ -78,38 +71,6 @@ def load_image(path: str | Path, height: int, width: int) -> tuple[np.ndarray, i
     picture = read_image(path)
     h, w = picture.shape[:2]
     return to_model(picture, height, width), w, h
-
-
-def to_model(picture: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Turn a picture, uint8 (H, W, 3) BGR, into float32 (1, 3, height, width), RGB, 0 to 255."""
-    rgb = cv2.cvtColor(resize(picture, height, width), cv2.COLOR_BGR2RGB)
-    return np.ascontiguousarray(rgb.transpose(2, 0, 1)[None], np.float32)
-
-
-def recover_image(output: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Turn the model's answer into a picture of the size ``height`` x ``width``.
-
-    Args:
-        output: float32 (1, 3, H, W), RGB, 0 to 255.
-        height: of the picture, in pixels.
-        width: of the picture, in pixels.
-
-    Returns:
-        uint8 (height, width, 3), BGR, ready for ``cv2.imwrite``.
-    """
-    rgb = np.rint(np.clip(output[0], 0, 255)).astype(np.uint8).transpose(1, 2, 0)
-    return resize(cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), height, width)
-
-
-def resize(picture: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Resize a picture: averaging areas where it shrinks, bicubic where it grows."""
-    h, w = picture.shape[:2]
-    if (h, w) == (height, width):
-        return picture
-    shrinks = height * width < h * w
-    return cv2.resize(
-        picture, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
-    )
 
 
 def check_writable(path: str | Path) -> None:

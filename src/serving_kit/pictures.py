@@ -1,0 +1,15 @@
+"""The rules for pictures of the models ``preprocess`` and ``postprocess``, made importable here.
+
+They live in the model repository, because Triton serves them where the kit is not installed.
+"""
+
+import sys
+
+from serving_kit.paths import MODEL_REPOSITORY
+
+if str(MODEL_REPOSITORY / "preprocess" / "1") not in sys.path:
+    sys.path.append(str(MODEL_REPOSITORY / "preprocess" / "1"))
+
+from pictures import PictureError, decode, recover_image, resize, to_model
+
+__all__ = ["PictureError", "decode", "recover_image", "resize", "to_model"]
