@@ -10,6 +10,28 @@ from serving_kit.paths import MODEL_REPOSITORY
 if str(MODEL_REPOSITORY / "preprocess" / "1") not in sys.path:
     sys.path.append(str(MODEL_REPOSITORY / "preprocess" / "1"))
 
-from pictures import PictureError, decode, recover_image, resize, to_model
+from pictures import (
+    MOST_PARTS,
+    MOST_PIXELS,
+    MOST_SCANS,
+    PictureError,
+    check,
+    decode,
+    recover_image,
+    resize,
+    result_size,
+    to_model,
+)
 
-__all__ = ["PictureError", "decode", "recover_image", "resize", "to_model"]
+__all__ = [
+    "MOST_PARTS",
+    "MOST_PIXELS",
+    "MOST_SCANS",
+    "PictureError",
+    "check",
+    "decode",
+    "recover_image",
+    "resize",
+    "result_size",
+    "to_model",
+]

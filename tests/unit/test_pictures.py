@@ -1,0 +1,191 @@
+"""The rules for a stranger's picture: what is taken, and one sentence for all that is not."""
+
+import io
+import itertools
+import random
+import re
+import struct
+import zlib
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from serving_kit.paths import CAT, MODEL_REPOSITORY
+from serving_kit.pictures import (
+    MOST_PARTS,
+    MOST_PIXELS,
+    MOST_SCANS,
+    PictureError,
+    check,
+    decode,
+    result_size,
+)
+
+SVG = b'<?xml version="1.0"?>\n<!-- a dot -->\n<svg xmlns="http://www.w3.org/2000/svg"><g/></svg>'
+
+
+def saved(kind, size=(60, 40), mode="RGB", **options):
+    """Return the bytes of a small picture as Pillow writes it."""
+    with Image.open(CAT) as cat:
+        picture = cat.convert(mode).resize(size)
+    file = io.BytesIO()
+    picture.save(file, kind, **options)
+    return file.getvalue()
+
+
+def animated(kind):
+    frames = [Image.new("RGB", (60, 40), colour) for colour in ("red", "blue")]
+    file = io.BytesIO()
+    frames[0].save(file, kind, save_all=True, append_images=frames[1:])
+    return file.getvalue()
+
+
+def chunk(kind, data=b""):
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def png(width, height, *chunks):
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + b"".join(chunks) + chunk(b"IEND")
+
+
+TAKEN = {
+    "JPEG": saved("JPEG"),
+    "progressive JPEG": saved("JPEG", progressive=True),
+    "JPEG with restarts": saved("JPEG", restart_marker_blocks=1),
+    "grey JPEG": saved("JPEG", mode="L"),
+    "CMYK JPEG": saved("JPEG", mode="CMYK"),
+    "JPEG with a thumbnail": saved("JPEG", exif=b"Exif\0\0" + saved("JPEG", (16, 16))),
+    "JPEG and something behind it": saved("JPEG") + b"\0" * 100,
+    "PNG": saved("PNG"),
+    "palette PNG": saved("PNG", mode="P"),
+    "transparent PNG": saved("PNG", mode="RGBA"),
+    "lossy WebP": saved("WebP"),
+    "lossless WebP": saved("WebP", lossless=True),
+    "transparent WebP": saved("WebP", mode="RGBA", exif=b"Exif\0\0"),
+}
+REFUSED = {
+    "is empty; expected a JPEG, PNG or WebP": b"",
+    "is text; expected a JPEG, PNG or WebP": b"not a picture",
+    "is of an unknown format; expected a JPEG, PNG or WebP": random.Random(0).randbytes(10_000),
+    "is a GIF; expected a JPEG, PNG or WebP": saved("GIF"),
+    "is a BMP; expected a JPEG, PNG or WebP": saved("BMP"),
+    "is a TIFF; expected a JPEG, PNG or WebP": saved("TIFF"),
+    "is a PDF; expected a JPEG, PNG or WebP": saved("PDF"),
+    "is a HEIC; expected a JPEG, PNG or WebP": b"\0\0\0\x18ftypheic\0\0\0\0",
+    "is an AVIF; expected a JPEG, PNG or WebP": b"\0\0\0\x18ftypavif\0\0\0\0",
+    "is an SVG; expected a JPEG, PNG or WebP": SVG,
+    "is an animated PNG; expected one that stands still": animated("PNG"),
+    "is an animated WebP; expected one that stands still": animated("WebP"),
+    "has 0 x 5 pixels; expected 1 or more each way": png(0, 5),
+    "has 30000 x 20000 pixels, 600 million; expected 50 million at most": png(30_000, 20_000),
+}
+
+
+@pytest.mark.parametrize("name", TAKEN)
+def test_a_good_picture_is_taken(name):
+    check(TAKEN[name])
+    assert decode(TAKEN[name]).shape == (40, 60, 3)
+
+
+@pytest.mark.parametrize("sentence", REFUSED)
+def test_a_bad_one_is_refused_with_one_sentence(sentence):
+    with pytest.raises(PictureError) as refused:
+        check(REFUSED[sentence])
+    assert str(refused.value) == sentence
+
+
+@pytest.mark.parametrize("name", TAKEN)
+def test_width_and_height_are_read_before_decoding(name, monkeypatch):
+    monkeypatch.setitem(check.__globals__, "MOST_PIXELS", 60 * 40 - 1)
+    with pytest.raises(PictureError, match="has 60 x 40 pixels"):
+        check(TAKEN[name])
+
+
+@pytest.mark.parametrize("name", [name for name in TAKEN if "behind" not in name])
+def test_a_picture_that_was_cut_off_is_refused_wherever_it_was_cut(name):
+    whole = TAKEN[name]
+    for length in {*range(1, 40), *range(40, len(whole), 37), len(whole) - 1}:
+        with pytest.raises(PictureError):
+            check(whole[:length])
+    kind = name.split()[-1] if name.split()[-1] in ("JPEG", "PNG", "WebP") else "JPEG"
+    with pytest.raises(PictureError, match=f"is a {kind} that was cut off; expected a whole file"):
+        check(whole[: len(whole) // 2])
+
+
+def test_whatever_is_damaged_gives_a_picture_or_a_sentence():
+    chance = random.Random(1)
+    for content, _ in itertools.product(TAKEN.values(), range(40)):
+        damaged = bytearray(content)
+        for _ in range(chance.randrange(1, 6)):
+            damaged[chance.randrange(min(len(damaged), 200))] = chance.randrange(256)
+        try:
+            check(bytes(damaged))
+            decode(bytes(damaged))
+        except PictureError as error:
+            assert re.match(r"(is|has|cannot be) ", str(error))
+
+
+def test_a_jpeg_of_very_many_scans_is_refused():
+    content = TAKEN["progressive JPEG"]
+    start = content.index(b"\xff\xda")
+    scan = content[start : content.index(b"\xff", start + 20)]
+    check(content[:start] + scan * 50 + content[start:])
+    with pytest.raises(PictureError, match=f"more than {MOST_SCANS} scans; expected some ten"):
+        check(content[:start] + scan * 101 + content[start:])
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\xff\xd8" + b"\xff\xe0\0\2" * (MOST_PARTS + 1),
+        png(5, 5, *[chunk(b"tEXt")] * MOST_PARTS),
+    ],
+)
+def test_a_file_of_very_many_parts_is_refused(content):
+    with pytest.raises(PictureError, match="with more than 100,000 parts; expected some"):
+        check(content)
+
+
+def test_large_transparent_pictures_are_laid_on_white_part_by_part():
+    pixels = np.random.default_rng(0).integers(0, 256, (600, 3, 4), np.uint8)
+    alpha = pixels[..., 3:].astype(np.float32) / 255
+    expected = (pixels[..., :3] * alpha + 255 * (1 - alpha)).round().astype(np.uint8)
+    content = cv2.imencode(".png", pixels)[1].tobytes()
+    assert np.array_equal(decode(content), expected)
+
+
+@pytest.mark.parametrize(
+    ("size", "result"),
+    [
+        ((451, 300), (451, 300)),
+        ((4032, 3024), (4032, 3024)),
+        ((8000, 6000), (4096, 3072)),
+        ((6000, 8000), (3072, 4096)),
+        ((20_000, 10), (4096, 2)),
+        ((20_000, 1), (4096, 1)),
+        ((2**31 - 1, 2**31 - 1), (4096, 4096)),
+    ],
+)
+def test_a_result_has_the_pictures_size_up_to_a_limit(size, result):
+    assert result_size(*size) == result
+
+
+def test_a_result_without_a_size_is_refused():
+    with pytest.raises(PictureError, match="has 5 x -1 pixels; expected 1 or more each way"):
+        result_size(5, -1)
+
+
+def test_the_rules_have_one_home():
+    home = MODEL_REPOSITORY / "preprocess" / "1" / "pictures.py"
+    link = MODEL_REPOSITORY / "postprocess" / "1" / "pictures.py"
+    assert link.is_symlink() and link.samefile(home)
+    assert check.__code__.co_filename == str(home)
+
+
+def test_opencv_itself_has_the_same_limit():
+    """It must be told before it is imported, and so by a number of its own."""
+    model = (MODEL_REPOSITORY / "preprocess" / "1" / "model.py").read_text()
+    assert f'["OPENCV_IO_MAX_IMAGE_PIXELS"] = "{MOST_PIXELS}"' in model
