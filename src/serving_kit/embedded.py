@@ -53,6 +53,7 @@ def command(run_dir: str | Path, repository: str | Path, options: list[str]) -> 
         str(_triton_home() / "bin" / "tritonserver"),
         f"--model-repository={repository}",
         f"--backend-directory={run_dir}/backends",
+        f"--cache-directory={_triton_home()}/caches",
         "--model-config-name=cpu",
         "--allow-gpu-metrics=false",
         "--pinned-memory-pool-byte-size=0",
