@@ -272,10 +272,17 @@ def test_one_curl_gives_a_jpeg(server, cat, tmp_path):
     command = (
         f"curl --silent --request POST --upload-file {CAT} "
         f"--header 'Inference-Header-Content-Length: 0' http://{server.url}/v2/models/{MODEL}/infer"
-        r" | LC_ALL=C sed '1s/^[^\xff]*//'"
+        r""" | LC_ALL=C sed '1s/^{"model[^\xff]*//'"""
     )
-    done = subprocess.run(["sh", "-c", command], capture_output=True, timeout=SECONDS, check=True)
-    assert done.stdout == cat[1]
+    assert run(command) == cat[1]
+    (tmp_path / "text.jpg").write_text("not a picture")
+    assert run(command.replace(str(CAT), str(tmp_path / "text.jpg"))).startswith(b'{"error":')
+
+
+def run(command):
+    return subprocess.run(
+        ["sh", "-c", command], capture_output=True, timeout=SECONDS, check=True
+    ).stdout
 
 
 def test_a_large_body_that_calls_itself_a_form_ends_triton():

@@ -57,7 +57,7 @@ def test_an_ensemble_for_blends(verdict):
         ("[ 1, 26 ]", "[ 1, 25 ]", 'make check would say: the tensor "WEIGHTS" is'),
         ('key: "INPUT_1"', 'key: "INPUT_2"', 'multi_style has no input "INPUT_2"'),
         ('key: "INPUT_1" value: "WEIGHTS"', 'key: "INPUT_1" value: "image"', "make check would"),
-        ('input_map { key: "SIZE" value: "size"', 'input_map { key: "SIZE" value: "sise"', '"sise"'),
+        ('{ key: "IMAGE" value: "painted"', '{ key: "IMAGE" value: "pained"', '"pained"'),
         ("ensemble_scheduling {", "ensemble_scheduling", "Triton cannot read it: config.pbtxt:"),
     ],
 )  # fmt: skip
