@@ -1,4 +1,4 @@
-"""What serving adds: the same graph in process, over HTTP, gRPC and shared memory."""
+"""What serving adds: the same graph in process, over HTTP, gRPC, shared memory, in a pipeline."""
 
 import contextlib
 import sys
@@ -12,19 +12,22 @@ import tritonclient.grpc as grpcclient
 import tritonclient.http as httpclient
 from matplotlib.figure import Figure
 from report import Ratio, Section, Table, quotient
-from served import style_graph, write_model
+from served import style_graph
+from tritonclient.utils import np_to_triton_dtype
 from turns import Contestant, Summary, take_turns, turn_of
 
 from serving_kit import openblas
 from serving_kit.images import load_image
+from serving_kit.models import ONE_STYLE as MODEL
 from serving_kit.models import SIZE
-from serving_kit.paths import CAT
+from serving_kit.paths import CAT, MODEL_REPOSITORY
 from serving_kit.server import TritonServer
 
 ROUNDS = 25
-MODEL = "style"
-IN_PROCESS, HTTP, GRPC, SHARED = (
+PIPELINE = "stylize_jpeg"
+IN_PROCESS, HTTP, GRPC, SHARED, ENSEMBLE = (
     "saved graph in process", "HTTP", "gRPC", "HTTP with system shared memory",
+    "ensemble, JPEG in and out",
 )  # fmt: skip
 #: What a turn does, from the picture as an array to the answer as an array.
 Request = Callable[[], np.ndarray]
@@ -33,7 +36,9 @@ TEXT = f"""\
 `fast_neural_style` at 1x3x{SIZE}x{SIZE}, from array to array. *In process* is the saved graph of
 the model repository called without Triton, in a process with the environment of the backend's
 workers. The others are requests to one Triton with one instance, one at a time; each copies the
-picture into its request, and the answer out."""
+picture into its request, and the answer out. The ensemble is `{PIPELINE}`: its arrays are the bytes
+of the cat's JPEG and those of the painted one, so that it also decodes, resizes and encodes, which
+the others leave to the client."""
 
 
 def measure(rounds: int) -> Section:
@@ -41,13 +46,17 @@ def measure(rounds: int) -> Section:
     image, _, _ = load_image(CAT, SIZE, SIZE)
     graph = style_graph()
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
-        write_model(Path(folder) / "models", MODEL, graph, "max_batch_size: 1")
-        server = stack.enter_context(TritonServer(Path(folder) / "models", mode="local"))
+        server = stack.enter_context(
+            TritonServer(MODEL_REPOSITORY, models=[PIPELINE], mode="local")
+        )
         alone = stack.enter_context(contextlib.closing(in_process(graph, image, Path(folder))))
         turns = {IN_PROCESS: alone.turn}
         for name, way in {HTTP: over_http, GRPC: over_grpc, SHARED: over_shared_memory}.items():
             request = stack.enter_context(way(server, image))
             turns[name] = lambda request=request: turn_of(request)
+        jpeg = np.frombuffer(CAT.read_bytes(), np.uint8)
+        request = stack.enter_context(over_http(server, jpeg, PIPELINE, ("PICTURE", "JPEG")))
+        turns[ENSEMBLE] = lambda: turn_of(request)
         seen = take_turns(turns, rounds)
     return _section(seen)
 
@@ -63,14 +72,19 @@ def in_process(graph: Path, image: np.ndarray, folder: Path) -> Contestant:
 
 
 @contextlib.contextmanager
-def over_http(server: TritonServer, image: np.ndarray) -> Iterator[Request]:
-    """Give a request over HTTP with a binary body."""
+def over_http(
+    server: TritonServer,
+    image: np.ndarray,
+    model: str = MODEL,
+    names: tuple[str, str] = ("INPUT_0", "OUTPUT_0"),
+) -> Iterator[Request]:
+    """Give a request over HTTP with a binary body, for one input and one output."""
     with httpclient.InferenceServerClient(server.url) as client:
 
         def request() -> np.ndarray:
-            tensor = httpclient.InferInput("INPUT_0", image.shape, "FP32")
+            tensor = httpclient.InferInput(names[0], image.shape, np_to_triton_dtype(image.dtype))
             tensor.set_data_from_numpy(image)
-            return client.infer(MODEL, [tensor]).as_numpy("OUTPUT_0")
+            return client.infer(model, [tensor]).as_numpy(names[1])
 
         yield request
 
@@ -122,7 +136,6 @@ def _section(seen: dict[str, Summary | str]) -> Section:
             rows.append(
                 [name, s.median, s.p95, s.least, s.runs, quotient(s, seen[IN_PROCESS])]
             )  # fmt: skip
-    rows.append(["ensemble, JPEG in and out", "not measured: the kit has none yet", *[""] * 4])
     return Section(
         "In process against served",
         TEXT,
