@@ -82,6 +82,10 @@ notebooks: env ## run all notebooks, save them with their outputs; renew README'
 	@$(PYTHON) tools/record_notebooks.py
 	@$(PYTHON) tools/lesson_table.py
 
+.PHONY: html
+html: env ## the whole course as web pages that need no network, in build/html/
+	@$(PYTHON) tools/build_html.py
+
 .PHONY: assets
 assets: env ## rebuild the weights and the photo from their packages; compare with assets/
 	@$(PYTHON) tools/build_assets.py

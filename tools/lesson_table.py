@@ -5,6 +5,7 @@ Each notebook's first cell has a title, and the lines *What you'll do* and *What
 """
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
 
 import nbformat
@@ -20,13 +21,29 @@ NEED = re.compile(r"^\*\*What you'll need\*\*: (\d+) minutes[^;]*; ([^.]+)\.", r
 LINK = re.compile(r"\[([^\]]+)\]\([^)]+\)")
 
 
-def row(path: Path) -> str:
-    """Return a notebook's line of the table."""
+@dataclass(frozen=True)
+class Lesson:
+    """What a notebook says of itself, in Markdown; ``needs`` is "nothing" where that is so."""
+
+    number: str
+    title: str
+    do: str
+    minutes: int
+    needs: str
+
+
+def read_lesson(path: Path) -> Lesson:
+    """Return what a notebook says of itself in its first cell."""
     opening = LINK.sub(r"\1", nbformat.read(path, as_version=4).cells[0].source)
     title, do, need = (pattern.search(opening) for pattern in (TITLE, DO, NEED))
-    number = path.name[:2]
-    lesson = f"[{number} {title[1]}](notebooks/{path.name})"
-    return f"| {lesson} | {do[1]} | {need[1]} | {need[2].removesuffix(' else')} |"
+    return Lesson(path.name[:2], title[1], do[1], int(need[1]), need[2].removesuffix(" else"))
+
+
+def row(path: Path) -> str:
+    """Return a notebook's line of the table."""
+    lesson = read_lesson(path)
+    name = f"[{lesson.number} {lesson.title}](notebooks/{path.name})"
+    return f"| {name} | {lesson.do} | {lesson.minutes} | {lesson.needs} |"
 
 
 def with_table(readme: str) -> str:
