@@ -215,10 +215,16 @@ def soup(html: str) -> BeautifulSoup:
     return BeautifulSoup(html, "html.parser")
 
 
+def tags(tree: Tag, *names: str) -> list[Tag]:
+    """Return the tags with these names, or all; faster than ``find_all`` in pages of code."""
+    found = (tag for tag in tree.descendants if isinstance(tag, Tag))
+    return [tag for tag in found if not names or tag.name in names]
+
+
 def finished(page: Page) -> Page:
     """Give a page's headings anchors, its tables room to scroll, its solutions colours."""
-    taken = {tag["id"] for tag in page.body.find_all(id=True)}
-    for heading in page.body.find_all(["h2", "h3", "h4"]):
+    taken = {tag["id"] for tag in tags(page.body) if tag.get("id")}
+    for heading in tags(page.body, "h2", "h3", "h4"):
         anchor = slug = slug_of(heading.get_text())
         number = 0
         while anchor in taken:
@@ -232,11 +238,12 @@ def finished(page: Page) -> Page:
         link["aria-label"] = "Link to this section"
         heading.append(link)
     page.anchors = {slug_of(anchor): anchor for anchor in sorted(taken)}
-    for table in page.body.find_all("table"):
+    for table in tags(page.body, "table"):
         table.wrap(page.body.new_tag("div", attrs={"class": "table"}))
-    for code in page.body.select("details > pre > code"):
-        if code.find_parent("details").summary.get_text().startswith("Exercise"):
-            code.parent.replace_with(soup(colour(code.get_text(), "ipython3")))
+    for details in tags(page.body, "details"):
+        if details.summary and details.summary.get_text().startswith("Exercise"):
+            for code in tags(details, "pre"):
+                code.replace_with(soup(colour(code.get_text(), "ipython3")))
     return page
 
 
@@ -278,9 +285,9 @@ def links_inside(root: Path, page: Page) -> list[tuple[Tag, str, str]]:
         CourseError: a link leads nowhere, or out of the repository.
     """
     found = []
-    for tag in page.body.find_all("a", href=True):
-        parts = urlsplit(tag["href"])
-        if parts.scheme or parts.netloc:
+    for tag in tags(page.body, "a"):
+        parts = urlsplit(tag.get("href", ""))
+        if parts.scheme or parts.netloc or not tag.get("href"):
             continue
         target = page.source
         if parts.path:
@@ -313,13 +320,9 @@ def connect(root: Path, page: Page, pages: dict[str, Page]) -> None:
                     f"it has {', '.join(other.anchors) or 'none'}"
                 )
             anchor = "#" + other.anchors[slug_of(anchor)]
-        here = posixpath.dirname(page.address)
-        tag["href"] = (
-            anchor
-            if other is page and anchor
-            else (posixpath.relpath(other.address, here or ".") + anchor)
-        )
-    for tag in page.body.find_all("img"):
+        path = posixpath.relpath(other.address, posixpath.dirname(page.address) or ".")
+        tag["href"] = anchor if other is page and anchor else path + anchor
+    for tag in tags(page.body, "img"):
         tag["src"] = embedded(root, page, tag["src"])
 
 

@@ -1,0 +1,113 @@
+"""Lesson 00 in JupyterLab, as ``make lab`` opens it: Run All Cells, and the picture is there."""
+
+import json
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import time
+from contextlib import contextmanager
+
+import pytest
+
+from serving_kit.paths import ROOT
+from serving_kit.ports import free_ports
+
+START_SECONDS = STOP_SECONDS = 60
+RUN_MS = 180_000
+NOTEBOOK = "00_quickstart.ipynb"
+#: The notebook that JupyterLab shows, as it has it in memory, saved or not.
+CELLS = """() => {
+    const panel = jupyterapp.shell.currentWidget;
+    const session = panel?.context?.sessionContext?.session;
+    return !session?.kernel || session.kernel.status !== "idle" || !panel.content.model
+        ? null
+        : panel.content.model.sharedModel.cells.map(cell => cell.toJSON())
+            .filter(cell => cell.cell_type === "code");
+}"""
+
+
+@pytest.fixture
+def kit(tmp_path):
+    """A copy of what lesson 00 reads and writes; the rest of the kit, by links."""
+    for name in ("notebooks", "model_repository"):
+        shutil.copytree(
+            ROOT / name,
+            tmp_path / name,
+            ignore=shutil.ignore_patterns("[0-9]", "result.jpg", ".ipynb_checkpoints"),
+        )
+    for name in (".venv", "assets", "backends"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    return tmp_path
+
+
+@contextmanager
+def lab(kit):
+    """Run the command of ``make lab`` in a copy of the kit; give the address that it opens."""
+    lines = subprocess.run(
+        ["make", "--dry-run", "lab"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.replace("\\\n", " ")
+    (command,) = (line for line in lines.splitlines() if "jupyterlab" in line)
+    (port,) = free_ports((None,))
+    options = [
+        "--no-browser",
+        "--LabApp.expose_app_in_browser=True",
+        f"--ServerApp.port={port}",
+        "--ServerApp.port_retries=0",
+    ]
+    home = {"HOME": str(kit / "home"), "JUPYTER_RUNTIME_DIR": str(kit / "runtime")}
+    with (kit / "lab.log").open("w") as log:
+        server = subprocess.Popen(
+            ["bash", "-c", f"exec {command} {shlex.join(options)}"],
+            cwd=kit,
+            env=os.environ | home,
+            stdout=log,
+            stderr=log,
+        )
+    try:
+        yield address(server, kit)
+    finally:
+        # What Jupyter itself does after Ctrl-C and "y": it ends its kernels first.
+        server.send_signal(signal.SIGTERM)
+        server.wait(STOP_SECONDS)
+
+
+def address(server, kit):
+    """Wait for the file in which the server says where it is."""
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline and server.poll() is None:
+        for file in (kit / "runtime").glob("jpserver-*.json"):
+            try:
+                found = json.loads(file.read_text())
+            except json.JSONDecodeError:  # it is being written
+                continue
+            return f"{found['url']}lab/tree/{NOTEBOOK}?token={found['token']}"
+        time.sleep(0.2)
+    pytest.fail(f"JupyterLab did not start:\n{(kit / 'lab.log').read_text()[-2000:]}")
+
+
+def test_lesson_00_runs_in_jupyterlab_and_its_picture_is_there(kit, page):
+    with lab(kit) as url:
+        page.goto(url)
+        page.wait_for_function(f"globalThis.jupyterapp && ({CELLS})() !== null")
+        for cell in page.evaluate(CELLS):  # so that nothing seen below is the file's
+            assert cell["outputs"]
+        page.evaluate("jupyterapp.commands.execute('notebook:clear-all-cell-outputs')")
+        assert not any(cell["outputs"] for cell in page.evaluate(CELLS))
+
+        page.get_by_role("menuitem", name="Run", exact=True).click()
+        page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+        page.wait_for_function(
+            f"(({CELLS})() ?? []).at(-1)?.outputs.length > 0", timeout=RUN_MS, polling=500
+        )
+        cells = page.evaluate(CELLS)
+        picture = page.locator(".jp-OutputArea img").last
+        picture.scroll_into_view_if_needed()
+        width = picture.evaluate("one => one.naturalWidth")
+
+    assert [cell["execution_count"] for cell in cells] == list(range(1, len(cells) + 1))
+    assert not any(one["output_type"] == "error" for cell in cells for one in cell["outputs"])
+    assert "".join(cells[-1]["outputs"][0]["text"]).strip() == "stopped"
+    assert width > 600
+    assert (kit / "notebooks" / "result.jpg").stat().st_size > 10_000
