@@ -36,7 +36,7 @@ from pygments.util import ClassNotFound
 ROOT = Path(__file__).resolve().parent.parent
 DESIGN = Path(__file__).resolve().parent / "html"
 #: What a page shows of a folder: text that people wrote.
-SHOWN_OF_FOLDERS = {".md", ".pbtxt", ".py", ".sh", ".toml", ".yaml", ".yml"}
+SHOWN_OF_FOLDERS = {".md", ".mmd", ".pbtxt", ".py", ".sh", ".toml", ".yaml", ".yml"}
 #: The richest form of an output comes first.
 PICTURES = ("image/svg+xml", "image/png", "image/jpeg")
 

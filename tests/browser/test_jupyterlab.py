@@ -17,15 +17,23 @@ from serving_kit.ports import free_ports
 START_SECONDS = STOP_SECONDS = 60
 RUN_MS = 180_000
 NOTEBOOK = "00_quickstart.ipynb"
-#: The notebook that JupyterLab shows, as it has it in memory, saved or not.
-CELLS = """() => {
-    const panel = jupyterapp.shell.currentWidget;
-    const session = panel?.context?.sessionContext?.session;
-    return !session?.kernel || session.kernel.status !== "idle" || !panel.content.model
-        ? null
-        : panel.content.model.sharedModel.cells.map(cell => cell.toJSON())
-            .filter(cell => cell.cell_type === "code");
+#: The notebook that JupyterLab shows, as it has it in memory, saved or not; null until it is open.
+NOTEBOOK_SHOWN = """() => {
+    const panel = globalThis.jupyterapp?.shell.currentWidget;
+    const cells = panel?.content?.model?.sharedModel.cells ?? [];
+    const kernel = panel?.context?.sessionContext?.session?.kernel;
+    return kernel && cells.length ? {
+        idle: kernel.status === "idle",
+        cells: cells.map(cell => cell.toJSON()).filter(cell => cell.cell_type === "code"),
+    } : null;
 }"""
+OPEN = f"({NOTEBOOK_SHOWN})()?.idle"
+#: The last cell has printed, or one has failed, after which JupyterLab runs none.
+ENDED = f"""() => {{
+    const {{idle, cells}} = ({NOTEBOOK_SHOWN})();
+    const failed = cell => cell.outputs.some(output => output.output_type === "error");
+    return idle && (cells.at(-1).outputs.length > 0 || cells.some(failed));
+}}"""
 
 
 @pytest.fixture
@@ -90,24 +98,20 @@ def address(server, kit):
 def test_lesson_00_runs_in_jupyterlab_and_its_picture_is_there(kit, page):
     with lab(kit) as url:
         page.goto(url)
-        page.wait_for_function(f"globalThis.jupyterapp && ({CELLS})() !== null")
-        for cell in page.evaluate(CELLS):  # so that nothing seen below is the file's
-            assert cell["outputs"]
+        page.wait_for_function(OPEN, timeout=RUN_MS)
+        # So that nothing seen below is what the file was saved with:
         page.evaluate("jupyterapp.commands.execute('notebook:clear-all-cell-outputs')")
-        assert not any(cell["outputs"] for cell in page.evaluate(CELLS))
+        assert not any(cell["outputs"] for cell in page.evaluate(NOTEBOOK_SHOWN)["cells"])
 
         page.get_by_role("menuitem", name="Run", exact=True).click()
         page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
-        page.wait_for_function(
-            f"(({CELLS})() ?? []).at(-1)?.outputs.length > 0", timeout=RUN_MS, polling=500
-        )
-        cells = page.evaluate(CELLS)
+        page.wait_for_function(ENDED, timeout=RUN_MS, polling=500)
+        cells = page.evaluate(NOTEBOOK_SHOWN)["cells"]
+        outputs = [output for cell in cells for output in cell["outputs"]]
+        assert [output["evalue"] for output in outputs if output["output_type"] == "error"] == []
+        assert [cell["execution_count"] for cell in cells] == list(range(1, len(cells) + 1))
+        assert "".join(cells[-1]["outputs"][0]["text"]).strip() == "stopped"
         picture = page.locator(".jp-OutputArea img").last
         picture.scroll_into_view_if_needed()
-        width = picture.evaluate("one => one.naturalWidth")
-
-    assert [cell["execution_count"] for cell in cells] == list(range(1, len(cells) + 1))
-    assert not any(one["output_type"] == "error" for cell in cells for one in cell["outputs"])
-    assert "".join(cells[-1]["outputs"][0]["text"]).strip() == "stopped"
-    assert width > 600
+        assert picture.evaluate("one => one.naturalWidth") > 600
     assert (kit / "notebooks" / "result.jpg").stat().st_size > 10_000
