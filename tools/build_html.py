@@ -223,7 +223,8 @@ def tags(tree: Tag, *names: str) -> list[Tag]:
 
 def finished(page: Page) -> Page:
     """Give a page's headings anchors, its tables room to scroll, its solutions colours."""
-    taken = {tag["id"] for tag in tags(page.body) if tag.get("id")}
+    # "content" is the anchor of the page's frame.
+    taken = {"content"} | {tag["id"] for tag in tags(page.body) if tag.get("id")}
     for heading in tags(page.body, "h2", "h3", "h4"):
         anchor = slug = slug_of(heading.get_text())
         number = 0
@@ -293,6 +294,8 @@ def links_inside(root: Path, page: Page) -> list[tuple[Tag, str, str]]:
         if parts.path:
             target = posixpath.join(posixpath.dirname(page.source), unquote(parts.path))
             target = posixpath.normpath(target)
+        if (root / target / "README.md").is_file():  # as GitHub shows a folder
+            target = posixpath.normpath(f"{target}/README.md")
         if target.startswith("..") or not (root / target).exists():
             raise CourseError(
                 f'{page.source} links to "{tag["href"]}": there is no {target} in the repository; '

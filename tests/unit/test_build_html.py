@@ -30,7 +30,7 @@ def repository(tmp_path):
     )
     (root / "docs/cat.svg").write_text("<svg/>")
     (root / "docs/guide.md").write_text(
-        "# A guide\n\n## The file `config.pbtxt`\n\nOne.\n\n## Twice\n\n## Twice\n"
+        "# A guide\n\n## The file `config.pbtxt`\n\nOne.\n\n## Twice\n\n## Twice\n\n## Content\n"
     )
     (root / "src/kit.py").write_text("def f():\n    return 1\n")
     (root / "src/rooms/b.py").write_text("b = 2\n")
@@ -139,6 +139,13 @@ def test_a_folder_s_page_shows_its_text_files(repository, built):
     assert "b = 2" in page.article.get_text()
 
 
+def test_a_link_to_a_folder_with_a_readme_leads_to_that(repository, built):
+    (repository / "src/rooms/README.md").write_text("# Rooms\n")
+    write_lesson(repository, "00_begin", "Begin", "[rooms](../src/rooms/) [all](..)")
+    found = links(built("notebooks/00_begin.html"))
+    assert (found["rooms"], found["all"]) == ("../src/rooms/README.html", "../README.html")
+
+
 def test_a_dollar_is_no_formula(repository, built):
     write_lesson(repository, "00_begin", "Begin", "Say `a $(pwd)` or `b $(id)`; $5 and $6.")
     page = built("notebooks/00_begin.html")
@@ -157,7 +164,7 @@ def test_a_solution_is_coloured_and_an_answer_is_left_alone(repository, built):
 
 def test_headings_that_are_the_same_have_anchors_that_differ(built):
     ids = [heading["id"] for heading in built("docs/guide.html").find_all("h2")]
-    assert ids == ["the-file-configpbtxt", "twice", "twice-1"]
+    assert ids == ["the-file-configpbtxt", "twice", "twice-1", "content-1"]
 
 
 def test_outputs_are_shown_and_code_in_them_is_text(repository, built):
