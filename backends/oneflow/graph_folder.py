@@ -33,6 +33,8 @@ _NAME = re.compile(r'\bop_name = "([^"]*)"')
 _NUMBERED = re.compile(r"_\d{1,9}$")
 _DATA_TYPE = re.compile(r"\bdata_type = (\d{1,9}) : i32")
 _SHAPE = re.compile(r"\bshape = \[((?:\d{1,18} : si64(?:, )?)*)\]")
+#: How OneFlow calls a tensor made in ``build``, or in the ``forward`` of a module: ``module-...``.
+_MADE_IN_BUILD = re.compile(r"^(.*-)?FreeEagerTensor-")
 
 
 class GraphFolderError(ValueError):
@@ -185,7 +187,7 @@ def _position(spec: TensorSpec) -> int:
 def _check_variable(path: Path, spec: TensorSpec) -> None:
     """Check that a variable's file is there and as large as its shape says."""
     file = path / spec.name / "out"
-    if not file.is_file() and spec.name.startswith("FreeEagerTensor"):
+    if not file.is_file() and _MADE_IN_BUILD.search(spec.name):
         raise GraphFolderError(
             f"{file} is missing: a tensor, {spec}, was made inside build(), and OneFlow 0.9.0 does "
             "not save its values; make it a buffer of the module (register_buffer) and save again"

@@ -98,8 +98,9 @@ def test_a_missing_variable(folder):
     assert "m.w/out is missing: the graph has a variable m.w, int32 [2, 3]" in refused(folder)
 
 
-def test_a_tensor_made_inside_build(folder):
-    change(folder, '"m.w"', '"FreeEagerTensor-2"')
+@pytest.mark.parametrize("name", ["FreeEagerTensor-2", "module-FreeEagerTensor-2"])
+def test_a_tensor_made_inside_build(folder, name):
+    change(folder, '"m.w"', f'"{name}"')
     assert "int32 [2, 3], was made inside build(), and OneFlow 0.9.0 does not" in refused(folder)
 
 
