@@ -1,27 +1,21 @@
 """Many clients at once: instances and dynamic batching, judged by Triton's own perf_analyzer."""
 
-import csv
-import os
-import subprocess
-import sysconfig
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from matplotlib.figure import Figure
 from report import Ratio, Section, Table
 from served import style_graph, write_model
 
-from serving_kit.errors import ServerError
+from serving_kit.errors import ClientError
 from serving_kit.images import load_image
 from serving_kit.models import SIZE
 from serving_kit.paths import CAT
+from serving_kit.perf_analyzer import Load, analyze
 from serving_kit.server import TritonServer
 
 CONCURRENCIES = (1, 2, 4, 8, 16)
-SECONDS = 300
-#: What perf_analyzer links to, and what these libraries are called where the wheel keeps them.
-LIBRARIES = {"libb64.so.0d": "libb64-*.so.0d", "libcudart.so.12": "libcudart-*.so.12*"}
 
 PLAIN = "max_batch_size: 1"
 BATCHES = "max_batch_size: 4\ndynamic_batching { }"
@@ -40,82 +34,35 @@ windows a row, models taking turns. Dynamic batching joins up to four requests; 
 backend runs the rows of a batch one by one."""
 
 
-@dataclass(frozen=True)
-class Point:
-    """One model under so many requests at once."""
-
-    rate: float
-    p50: float
-    p95: float
-
-
 def measure(concurrencies: tuple[int, ...]) -> Section:
     """Put load on the models."""
     graph = style_graph()
-    points: dict[tuple[str, int], Point | str] = {}
+    picture = load_image(CAT, SIZE, SIZE)[0][0]
+    points: dict[tuple[str, int], Load | str] = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        link_libraries(folder / "libraries")
-        (folder / "inputs").mkdir()
-        load_image(CAT, SIZE, SIZE)[0].tofile(folder / "inputs" / "INPUT_0")
         for model, (_, config) in MODELS.items():
             write_model(folder / "models", model, graph, config)
         with TritonServer(folder / "models", mode="local") as server:
             for concurrency in concurrencies:
                 for model in MODELS:
-                    points[model, concurrency] = analyze(server, model, concurrency, folder)
+                    points[model, concurrency] = try_load(server, model, concurrency, picture)
     return _section(points, concurrencies)
 
 
-def link_libraries(folder: Path) -> None:
-    """Make a folder in which perf_analyzer finds its libraries.
-
-    Raises:
-        ServerError: the wheel does not have them.
-    """
-    folder.mkdir()
-    wheel = Path(sysconfig.get_path("purelib")) / "nvidia_pytriton.libs"
-    for name, pattern in LIBRARIES.items():
-        found = next(wheel.glob(pattern), None)
-        if found is None:
-            raise ServerError(
-                f"perf_analyzer needs {name}, and nvidia-pytriton has no {pattern}; is it the "
-                "version that environment.yml asks for?"
-            )
-        (folder / name).symlink_to(found)
-
-
-def analyze(server: TritonServer, model: str, concurrency: int, folder: Path) -> Point | str:
+def try_load(server: TritonServer, model: str, concurrency: int, picture: np.ndarray) -> Load | str:
     """Return what perf_analyzer sees; or why it sees nothing."""
-    file = folder / f"{model}_{concurrency}.csv"
-    done = subprocess.run(
-        [
-            Path(sysconfig.get_path("scripts")) / "perf_analyzer",
-            *("-m", model, "-i", "grpc", "-u", server.grpc_url, "-f", file),
-            # Its own random inputs are random bits, denormal numbers among them, which are slow.
-            *("--input-data", folder / "inputs"),
-            *("--concurrency-range", str(concurrency), "--percentile", "95"),
-            *("--measurement-mode", "count_windows"),
+    try:
+        (load,) = analyze(
+            model,
+            picture,
+            server.grpc_url,
+            *("--concurrency-range", str(concurrency), "--measurement-mode", "count_windows"),
             *("--measurement-request-count", str(6 + 2 * concurrency)),
-            # Exactly three windows: it is for the reader to judge what is stable.
-            *("--max-trials", "3", "--stability-percentage", "999"),
-        ],
-        cwd=folder,
-        env={**os.environ, "LD_LIBRARY_PATH": str(folder / "libraries")},
-        capture_output=True,
-        text=True,
-        timeout=SECONDS,
-        check=False,
-    )
-    if done.returncode or not file.exists():
-        words = f"{done.stdout}\n{done.stderr}".strip().splitlines()
-        return f"perf_analyzer: {words[-1] if words else f'exit code {done.returncode}'}"
-    (row,) = csv.DictReader(file.read_text().splitlines())
-    return Point(
-        float(row["Inferences/Second"]),
-        float(row["p50 latency"]) / 1000,
-        float(row["p95 latency"]) / 1000,
-    )
+        )
+    except ClientError as error:
+        return str(error)
+    return load
 
 
 def _section(points: dict, concurrencies: tuple[int, ...]) -> Section:
@@ -124,7 +71,7 @@ def _section(points: dict, concurrencies: tuple[int, ...]) -> Section:
         points.items(), key=lambda pair: (list(MODELS).index(pair[0][0]), pair[0][1])
     ):
         cells = [f"not measured: {point}", "", ""]
-        if isinstance(point, Point):
+        if isinstance(point, Load):
             cells = [point.rate, point.p50, point.p95]
         rows.append([MODELS[model][0], concurrency, *cells])
     one, two = (_best(points, f"plain_{count}") for count in (1, 2))
@@ -154,7 +101,7 @@ def _draw(figure: Figure, points: dict, concurrencies: tuple[int, ...]) -> None:
     rates, latencies = figure.subplots(1, 2)
     for i, (model, (label, _)) in enumerate(MODELS.items()):
         found = [(n, points[model, n]) for n in concurrencies]
-        found = [(n, point) for n, point in found if isinstance(point, Point)]
+        found = [(n, point) for n, point in found if isinstance(point, Load)]
         style = {"marker": "o", "color": f"C{i // 2}", "linestyle": "-" if i % 2 == 0 else "--"}
         numbers = [n for n, _ in found]
         rates.plot(numbers, [point.rate for _, point in found], label=label, **style)
