@@ -1,0 +1,171 @@
+"""Lesson 08, batch and scale: the average batch from the metrics, and a queue that refuses."""
+
+import contextlib
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import tritonclient.http as httpclient
+from tritonclient.utils import InferenceServerException
+
+from serving_kit.client import infer
+from serving_kit.errors import ClientError
+from serving_kit.exercises._answers import NotYet, call, describe, first_line
+from serving_kit.server import TritonServer
+from serving_kit.triton_log import causes_in
+
+SLOW = "slow"
+#: What the learner's lines are added to.
+CONFIG = """
+backend: "python"
+max_batch_size: 1
+input [ { name: "INPUT_0" data_type: TYPE_FP32 dims: [ 1 ] } ]
+output [ { name: "OUTPUT_0" data_type: TYPE_FP32 dims: [ 1 ] } ]
+instance_group [ { kind: KIND_CPU } ]
+"""
+CODE = """
+import time
+
+import triton_python_backend_utils as pb_utils
+
+
+class TritonPythonModel:
+    def execute(self, requests):
+        return [self.answer(request) for request in requests]
+
+    def answer(self, request):
+        time.sleep(0.25)
+        array = pb_utils.get_input_tensor_by_name(request, "INPUT_0").as_numpy()
+        return pb_utils.InferenceResponse([pb_utils.Tensor("OUTPUT_0", array)])
+"""
+AT_ONCE = 10
+MAY_WAIT = 4
+#: With a margin: under a queue policy Triton 2.51 may look at the queue only twice a second.
+MICROSECONDS = 5_000_000
+
+
+def exercise_1(average_batch: Callable) -> str:
+    """Check a function that takes the average batch of a model from two texts of /metrics."""
+    # The painter comes first, and its last version has run nothing yet.
+    before = _metrics(painter=[(40, 10)], finder=[(100, 100), (0, 0)])
+    after = _metrics(painter=[(70, 20)], finder=[(260, 110), (80, 20)])
+    found = _number(call(average_batch, before, after, "finder"))
+    hints = {
+        3.0: "that is the painter's, which comes first in the text.",
+        3.5: "that is the painter's since the server started.",
+        340 / 130: "that is the average since the server started; what happened in between?",
+        16.0: "that is version 1 alone; version 2 ran 80 rows in 20 runs.",
+        4.0: "that is version 2 alone; version 1 ran 160 rows in 10 runs.",
+        10.0: "that is the average of two averages; but one version ran more often than the other.",
+        0.125: "that is runs through rows.",
+        240.0: "that is the number of rows; in how many runs?",
+    }
+    if not np.isclose(found, 8.0):
+        hint = next((hints[h] for h in hints if np.isclose(found, h)), "expected 8.")
+        raise NotYet(f"you found {found:g} for 240 rows in 30 runs: {hint}")
+    if not np.isclose(_number(call(average_batch, after, after, "finder")), 0.0):
+        raise NotYet("right, but without a run in between, let it return 0.")
+    return "Rows through runs: whether Triton makes batches, at a glance."
+
+
+def _number(found: object) -> float:
+    if not np.isscalar(found) or isinstance(found, str):
+        raise NotYet(f"your function returned {describe(found)}; let it return one number.")
+    return found
+
+
+def _metrics(**models: list[tuple[int, int]]) -> str:
+    """Return a text of /metrics: for each model, rows and runs of version 1, 2 and so on."""
+    lines = []
+    for i, (name, what) in enumerate(
+        (("nv_inference_count", "inferences performed"), ("nv_inference_exec_count", "executions"))
+    ):
+        lines += [f"# HELP {name} Number of {what}", f"# TYPE {name} counter"]
+        for model, versions in models.items():
+            for version, counts in enumerate(versions, start=1):
+                lines.append(f'{name}{{model="{model}",version="{version}"}} {counts[i]}')
+    return "\n".join(lines) + "\n"
+
+
+@contextlib.contextmanager
+def _empty_server() -> Iterator[TritonServer]:
+    """Start a real Triton that loads models when told to."""
+    with (
+        tempfile.TemporaryDirectory() as repository,
+        TritonServer(repository, mode="local", model_control=True) as server,
+    ):
+        yield server
+
+
+def exercise_2(policy: str) -> str:
+    """Check lines of config.pbtxt that have Triton refuse what is too much."""
+    if not isinstance(policy, str):
+        raise NotYet(f"this is {describe(policy)}, but a text is asked for: lines of config.pbtxt.")
+    with _empty_server() as server:
+        config = _load(server, policy)
+        if limits := config.get("dynamic_batching", {}).get("default_queue_policy"):
+            _check_time(limits)
+        said = Counter(_ask_at_once(server.url))
+    _check_flood(said)
+    return f"{said['answered']} of {AT_ONCE} were answered, {AT_ONCE - said['answered']} were told."
+
+
+def _load(server: TritonServer, policy: str) -> dict:
+    """Load the slow model with these lines; return the configuration as Triton reads it."""
+    version = server.model_repository / SLOW / "1"
+    version.mkdir(parents=True, exist_ok=True)
+    (version / "model.py").write_text(CODE)
+    (version.parent / "config.pbtxt").write_text(CONFIG + policy)
+    with contextlib.closing(httpclient.InferenceServerClient(server.url)) as client:
+        old = len(server.log())
+        try:
+            client.load_model(SLOW)
+        except InferenceServerException as error:
+            (cause, *_) = [*causes_in(server.log()[old:]), first_line(error)]
+            raise NotYet(f"Triton cannot load this: {cause}") from None
+        return client.get_model_config(SLOW)
+
+
+def _ask_at_once(url: str) -> list[str]:
+    """Send all requests at the same time; return what was said to each."""
+
+    def ask(_) -> str:
+        try:
+            infer(np.ones((1, 1), np.float32), model=SLOW, url=url)
+        except ClientError as error:
+            return str(error.__cause__)
+        return "answered"
+
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        return list(pool.map(ask, range(AT_ONCE)))
+
+
+def _check_flood(said: Counter) -> None:
+    """Find out whether the first and those who may wait were answered, and no others."""
+    strange = [words for words in said if words != "answered" and "[503]" not in words]
+    if strange:
+        raise NotYet(f"Triton loads it, but answers: {strange[0]}")
+    if said["answered"] == AT_ONCE:
+        raise NotYet(
+            f"all {AT_ONCE} requests were answered, the last after {AT_ONCE / 4:g} seconds; how "
+            "long may the queue be?"
+        )
+    # One is at work; it may be that others arrive before it has left the queue, or while it runs.
+    if not MAY_WAIT <= said["answered"] <= MAY_WAIT + 3:
+        raise NotYet(
+            f"{said['answered']} of {AT_ONCE} requests were answered; {MAY_WAIT} may wait while "
+            "one is at work."
+        )
+
+
+def _check_time(limits: dict) -> None:
+    """Find out from the configuration whether nobody waits for more than the time allowed."""
+    found = int(limits.get("default_timeout_microseconds", 0))
+    if not found:
+        raise NotYet("nobody is refused who has waited for five seconds; what limits the time?")
+    if found != MICROSECONDS:
+        raise NotYet(f"the limit of time is {found / 1e6:g} s, expected {MICROSECONDS / 1e6:g}.")
+    if limits.get("timeout_action", "REJECT") != "REJECT":
+        raise NotYet("with DELAY, who has waited too long waits on, behind all others.")
