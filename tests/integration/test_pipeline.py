@@ -157,7 +157,7 @@ def test_a_large_photo_takes_memory_for_its_pixels_and_not_much_more(server, sti
     with memory_of(stub_of(server, "preprocess")) as more:
         status, jpeg = send(server, content)
     assert (status, pixels_of(jpeg).shape) == (200, (3072, 4096, 3))
-    assert more[0] < 300 * MB  # 137 MB of pixels
+    assert more[0] < 400 * MB  # 137 MB of pixels, and OpenCV's copy of them
 
 
 def test_40_mb_of_noise_in_a_picture_are_painted(server, still_well):
@@ -167,7 +167,7 @@ def test_40_mb_of_noise_in_a_picture_are_painted(server, still_well):
     with memory_of(stub_of(server, "preprocess")) as more:
         status, jpeg = send(server, content)
     assert (status, pixels_of(jpeg).shape) == (200, (3700, 3700, 3))
-    assert more[0] < 300 * MB
+    assert more[0] < 400 * MB
 
 
 # --- Bad pictures -----------------------------------------------------------------------------
