@@ -1,0 +1,194 @@
+"""A new version comes, goes back, and a broken one is refused, while clients never stop asking."""
+
+import contextlib
+import re
+import shutil
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from urllib.error import HTTPError
+from urllib.request import urlopen
+
+import numpy as np
+import pytest
+import tritonclient.grpc as grpcclient
+import tritonclient.http as httpclient
+from tritonclient.utils import InferenceServerException
+
+from serving_kit.exercises import lesson_10
+from serving_kit.export import export_version
+from serving_kit.saved_graph import SavedGraph
+from serving_kit.stylenet import load_stylenet
+
+SECONDS = 120
+SIZE = 64
+
+
+@pytest.fixture(scope="module")
+def image():
+    return np.random.default_rng(5).uniform(0, 255, (1, 3, SIZE, SIZE)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def other_version(tmp_path_factory, image):
+    """A version that paints in another style than ``small_version``."""
+    version = tmp_path_factory.mktemp("other") / "2"
+    export_version(load_stylenet("red_ember"), [image], version, source="a test")
+    return version
+
+
+@pytest.fixture
+def model(empty_model, small_version, other_version):
+    """A model with versions 1 and 2, and a third whose last weights were not copied."""
+    for number, source in (("1", small_version), ("2", other_version), ("3", other_version)):
+        shutil.copytree(source, empty_model.folder / number)
+    weights = max((empty_model.folder / "3").rglob("out"), key=lambda file: file.stat().st_size)
+    with weights.open("r+b") as file:
+        file.truncate(weights.stat().st_size // 2)
+    return empty_model
+
+
+def own_answer(version, image):
+    with SavedGraph(version / "model") as graph:
+        return graph(image)[0]
+
+
+def configure(model, policy, retries=3):
+    model.write_config(
+        f'backend: "oneflow"\nmax_batch_size: 1\nversion_policy {{ {policy} }}\n'
+        f'parameters {{ key: "max_retries" value: {{ string_value: "{retries}" }} }}\n'
+    )
+
+
+def load(model, policy, **settings):
+    """Order it over gRPC: an order over HTTP keeps HTTP clients waiting until it is done."""
+    configure(model, policy, **settings)
+    with contextlib.closing(grpcclient.InferenceServerClient(model.server.grpc_url)) as client:
+        client.load_model(model.name, client_timeout=SECONDS)
+
+
+class Clients:
+    """Clients that ask without a pause, and compare each answer with its version's own.
+
+    Args:
+        model: the model that they ask.
+        image: what they send.
+        own: the answer of each version.
+        wanted: for each client, what it speaks and the version that it names; ``""`` for any.
+    """
+
+    def __init__(self, model, image, own, wanted):
+        self.failures = []
+        self._answered = [[] for _ in wanted]
+        self._model, self._image, self._own = model, image, own
+        self._end = threading.Event()
+        self._pool = ThreadPoolExecutor(len(wanted))
+        self._clients = [self._pool.submit(self._ask, *w, i) for i, w in enumerate(wanted)]
+
+    def _ask(self, speaks, version, i):
+        server = self._model.server
+        url = server.url if speaks is httpclient else server.grpc_url
+        tensor = speaks.InferInput("INPUT_0", self._image.shape, "FP32")
+        tensor.set_data_from_numpy(self._image)
+        with contextlib.closing(speaks.InferenceServerClient(url)) as client:
+            while not self._end.is_set():
+                try:
+                    result = client.infer(self._model.name, [tensor], model_version=version)
+                except Exception as error:  # of gevent, grpc or tritonclient: each is a failure
+                    self.failures.append(f"client {i}: {error}")
+                    self._end.wait(0.1)
+                    continue
+                response = result.get_response()
+                by = response["model_version"] if speaks is httpclient else response.model_version
+                if not np.array_equal(result.as_numpy("OUTPUT_0"), self._own[by]):
+                    self.failures.append(f"client {i}: not the answer of version {by}")
+                self._answered[i].append(by)
+
+    def next_answers(self):
+        """Wait for two more answers to each client; return who gave the second, client by client.
+
+        The first may be to a request that was sent before.
+        """
+        seen = [len(answered) for answered in self._answered]
+        deadline = time.monotonic() + SECONDS
+        while any(len(a) < n + 2 for a, n in zip(self._answered, seen, strict=True)):
+            assert not self.failures
+            assert time.monotonic() < deadline, "a client gets no answers"
+            time.sleep(0.01)
+        return [answered[n + 1] for answered, n in zip(self._answered, seen, strict=True)]
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self._end.set()
+        self._pool.shutdown()
+        for client in self._clients:
+            client.result()
+
+
+def status(model, version):
+    path = f"/v2/models/{model.name}/versions/{version}/ready"
+    try:
+        with urlopen(f"http://{model.server.url}{path}") as answer:
+            return answer.status
+    except HTTPError as error:
+        return error.code
+
+
+def wait_until_workers_are(model, count):
+    deadline = time.monotonic() + SECONDS
+    while len(model.workers()) != count:
+        assert time.monotonic() < deadline, f"{model.workers()} are not {count} workers"
+        time.sleep(0.1)
+
+
+@pytest.mark.slow
+def test_no_request_fails_while_versions_come_and_go(model, image, small_version, other_version):
+    own = {"1": own_answer(small_version, image), "2": own_answer(other_version, image)}
+    assert not np.array_equal(own["1"], own["2"])
+    load(model, "specific { versions: [ 1 ] }")
+    wanted = [(httpclient, ""), (grpcclient, ""), (httpclient, "1"), (grpcclient, "1")]
+    with Clients(model, image, own, wanted) as clients:
+        assert clients.next_answers() == ["1", "1", "1", "1"]
+        assert (status(model, 1), status(model, 2)) == (200, 400)
+
+        load(model, "specific { versions: [ 1, 2 ] }")
+        assert clients.next_answers() == ["2", "2", "1", "1"]
+        assert (status(model, 1), status(model, 2)) == (200, 200)
+
+        # A field changed: both are loaded anew, and the old ones serve until the new ones can.
+        load(model, "specific { versions: [ 1, 2 ] }", retries=2)
+        assert clients.next_answers() == ["2", "2", "1", "1"]
+        wait_until_workers_are(model, 2)
+
+        with pytest.raises(InferenceServerException, match="version 3 is at UNAVAILABLE") as error:
+            load(model, "all { }", retries=2)
+        assert re.search(r"/3/model/\S+/out has \d+ bytes, but float32 .* copy", str(error.value))
+        assert clients.next_answers() == ["2", "2", "1", "1"]
+        assert [status(model, version) for version in (1, 2, 3)] == [200, 200, 400]
+
+        load(model, "specific { versions: [ 1 ] }", retries=2)
+        assert clients.next_answers() == ["1", "1", "1", "1"]
+        wait_until_workers_are(model, 1)
+        check_metrics(model)
+    assert clients.failures == []
+    model.unload()
+    wait_until_workers_are(model, 0)
+
+
+def check_metrics(model):
+    """Read Triton's metrics with what lesson 10 teaches, and see that its example is like them."""
+    with urlopen(model.server.metrics_url) as answer:
+        text = answer.read().decode()
+    made_up = set(lesson_10.series(lesson_10.metrics_text()))
+    shapes = {(name, tuple(sorted(dict(labels)))) for name, labels in made_up}
+    real = lesson_10.series(text)
+    assert shapes <= {(name, tuple(sorted(dict(labels)))) for name, labels in real}
+    failures = [
+        value
+        for (name, labels), value in real.items()
+        if name == "nv_inference_request_failure" and ("model", model.name) in labels
+    ]
+    assert len(failures) >= 4
+    assert not any(failures)
