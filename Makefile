@@ -69,6 +69,10 @@ lab: env ## open the notebooks in JupyterLab
 models: env ## export the models into model_repository/
 	@$(PYTHON) -m serving_kit models
 
+.PHONY: demo.zip
+demo.zip: env ## build demo.zip, which instructors publish (docs/publishing.md)
+	@$(PYTHON) demo.zip-builder
+
 .PHONY: styles
 styles: env ## draw all 26 styles on one contact sheet, styles.png (IMAGE=photo.png)
 	@$(PYTHON) -m serving_kit styles $${IMAGE:+--image "$$IMAGE"}
@@ -101,7 +105,7 @@ lock: ## renew the lock after a change of environment.yml
 .PHONY: clean
 clean: ## remove what the other verbs made, but .venv; stop the servers that run
 	@[ ! -d build/servers ] || $(PYTHON) -m serving_kit stop
-	@rm -rf build result.jpg before_after.png styles.png notebooks/result.jpg
+	@rm -rf build demo.zip result.jpg before_after.png styles.png notebooks/result.jpg
 	@rm -rf model_repository/{fast_neural_style,multi_style}/[0-9]*/
 	@find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
 	@rm -rf .pytest_cache .ruff_cache

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Makes .venv, the kit's Python environment, from environment.lock. Says and does nothing when
 # .venv is up to date; after an interruption, a move or a copy of the folder it makes it anew.
+# In the folder of demo.zip, which has no environment.yml, it does so from requirements.txt.
 #
-# Usage: bash tools/set_up.sh        (make runs it before every other rule)
+# Usage: bash tools/set_up.sh        (make runs it before every other rule, run.sh of demo.zip too)
 #
 # Environment variables:
 #   PYTHON         a Python 3.10 to try before those on PATH, from pyenv, conda and uv
@@ -32,6 +33,14 @@ bootstrap=$venv/.bootstrap
 requirements=$venv/.requirements.txt
 scratch=$venv/.tmp
 
+if [ -e environment.yml ]; then
+  lock=environment.lock
+  inputs_of_stamp=(environment.yml environment.lock environment-headless.lock pyproject.toml)
+else
+  lock=requirements.txt
+  inputs_of_stamp=(requirements.txt)
+fi
+
 venv_gb=8             # 5.2 GB installed, and 2.2 GB of wheels while pip installs
 venv_and_pip_cache_gb=11
 uv_cache_gb=6
@@ -48,8 +57,7 @@ fail() {
 # --- Is there anything to do? -----------------------------------------------------------------
 
 hash_of_inputs() {
-  cat environment.yml environment.lock environment-headless.lock pyproject.toml tools/set_up.sh |
-    sha256sum | cut -d ' ' -f 1
+  cat "${inputs_of_stamp[@]}" tools/set_up.sh | sha256sum | cut -d ' ' -f 1
 }
 
 read_stamp() {
@@ -89,7 +97,7 @@ venv_is_whole() {
 
 is_current() {
   venv_is_whole && [ "$stamp_inputs" = "$inputs" ] &&
-    [ "${KIT_OPENCV:-$stamp_opencv}" = "$stamp_opencv" ]
+    { [ "$lock" = requirements.txt ] || [ "${KIT_OPENCV:-$stamp_opencv}" = "$stamp_opencv" ]; }
 }
 
 # --- Refusals, before anything is created -----------------------------------------------------
@@ -123,6 +131,7 @@ check_c_library() {
 }
 
 check_lock() {
+  [ "$lock" = environment.lock ] || return 0
   bash tools/lock.sh --check ||
     fail 'environment.lock was not made from the list in environment.yml as it is now: run' \
       '"make lock", or undo the change to environment.yml.'
@@ -160,7 +169,7 @@ check_space() {
 # a killed set-up still keeps the next one waiting.
 wait_for_other_set_up() {
   command -v flock >/dev/null || return 0
-  exec 9>>environment.lock
+  exec 9>>"$lock"
   flock --nonblock 9 && return
   say 'Another set-up is running in this folder, waiting for it ...'
   flock 9
@@ -341,7 +350,7 @@ find_pip_of() {
 bootstrap_tool() {
   local tool=$1 candidate
   mkdir -p -- "$bootstrap"
-  print_entry "$tool" environment.lock >"$bootstrap/$tool.txt"
+  print_entry "$tool" "$lock" >"$bootstrap/$tool.txt"
   reason="there is no pip to get $tool with"
   for candidate in "${pythons[@]}"; do
     find_pip_of "$candidate" || continue
@@ -430,6 +439,10 @@ for library in "libGL.so.1", "libgthread-2.0.so.0":
 
 choose_opencv() {
   opencv=${KIT_OPENCV:-full}
+  if [ "$lock" = requirements.txt ]; then
+    opencv=headless # which is in it already
+    return
+  fi
   if [ -z "${KIT_OPENCV:-}" ] && ! opencv_can_be_full; then
     opencv=headless
     say 'libGL.so.1 or libgthread-2.0.so.0 is not here: opencv-python-headless takes the place' \
@@ -438,20 +451,21 @@ choose_opencv() {
 }
 
 write_requirements() {
-  if [ "$opencv" = headless ]; then
+  if [ "$opencv" = headless ] && [ "$lock" = environment.lock ]; then
     {
       drop_entry opencv-python environment.lock
       cat environment-headless.lock
     } >"$requirements"
   else
-    cat environment.lock >"$requirements"
+    cat "$lock" >"$requirements"
   fi
 }
 
 install_with_uv() {
   mind_small_cache
   run_uv pip sync --python "$venv/bin/python" --require-hashes --only-binary :all: \
-    "$requirements" &&
+    "$requirements" || return
+  [ "$lock" = requirements.txt ] ||
     run_uv pip install --python "$venv/bin/python" --no-deps --no-build-isolation --editable .
 }
 
@@ -460,7 +474,8 @@ install_with_pip() {
   # The cache holds the wheels a second time, as a rule on the same disk.
   can_hold "$venv" "$venv_and_pip_cache_gb" || export PIP_NO_CACHE_DIR=1
   run_pip install --require-hashes --no-deps --only-binary :all: --ignore-installed --no-compile \
-    --requirement "$requirements" &&
+    --requirement "$requirements" || return
+  [ "$lock" = requirements.txt ] ||
     run_pip install --no-deps --no-build-isolation --editable .
 }
 

@@ -2,7 +2,9 @@
 
 The package was made for another purpose; this module knows where its parts lie and what they
 need: a backends folder with Triton's python backend and this repository's ``backends/oneflow``,
-and an environment in which the backend's processes find their libraries.
+and an environment in which the backend's processes find their libraries. A Triton that is
+installed here, as in NVIDIA's containers, needs the same, and is served with in the same way where
+``SERVING_KIT_TRITON`` names it; with a GPU if there is one.
 """
 
 import importlib.util
@@ -17,10 +19,19 @@ from pathlib import Path
 
 from serving_kit import supervisor
 from serving_kit.errors import ServerError
+from serving_kit.gpus import find_gpus
 from serving_kit.paths import BACKENDS
 
 LOADER = "/lib64/ld-linux-x86-64.so.2"
 LIBPYTHON = "libpython3.10.so.1.0"
+#: The path of an installed tritonserver, ``/opt/tritonserver/bin/tritonserver`` in containers.
+TRITON_VARIABLE = "SERVING_KIT_TRITON"
+#: What keeps Triton from looking for a GPU, and has it read each model's configs/cpu.pbtxt.
+CPU_OPTIONS = (
+    "--model-config-name=cpu",
+    "--allow-gpu-metrics=false",
+    "--pinned-memory-pool-byte-size=0",
+)
 #: The python backend asks for 2 MiB for each model at its start, and more for large requests.
 SHARED_MEMORY_NEEDED = 16 << 20
 
@@ -41,6 +52,17 @@ def check_machine() -> None:
         )
 
 
+def kind() -> str:
+    """Return what Triton is meant, "embedded" or "installed"."""
+    return "installed" if _installed_triton() else "embedded"
+
+
+def device() -> str:
+    """Return what it computes on, "gpu" or "cpu": the package has no part for a GPU."""
+    has_gpu = _installed_triton() and any(gpu.runs_oneflow for gpu in find_gpus())
+    return "gpu" if has_gpu else "cpu"
+
+
 def command(run_dir: str | Path, repository: str | Path, options: list[str]) -> list[str]:
     """Return the command line of Triton for one run.
 
@@ -54,9 +76,7 @@ def command(run_dir: str | Path, repository: str | Path, options: list[str]) -> 
         f"--model-repository={repository}",
         f"--backend-directory={run_dir}/backends",
         f"--cache-directory={_triton_home()}/caches",
-        "--model-config-name=cpu",
-        "--allow-gpu-metrics=false",
-        "--pinned-memory-pool-byte-size=0",
+        *(CPU_OPTIONS if device() == "cpu" else ()),
         f"--backend-config=python,shm-region-prefix-name={supervisor.shm_prefix(Path(run_dir))}",
         *options,
     ]
@@ -75,10 +95,9 @@ def lay_out(run_dir: Path, model_repository: Path) -> Path:
     And a path with a space makes Triton wait for ever; a link from a path without one does not.
     """
     python = run_dir / "backends" / "python"
-    python.mkdir(parents=True)
-    for file in (_triton_home() / "backends" / "python").iterdir():
-        shutil.copy(file, python)
-    (python / _stub().name).symlink_to(_stub())
+    shutil.copytree(_triton_home() / "backends" / "python", python)
+    if _stub().parent.name != "python":
+        (python / _stub().name).symlink_to(_stub())
     (run_dir / "backends" / "oneflow").symlink_to(BACKENDS / "oneflow")
     link = run_dir / "models"
     link.symlink_to(model_repository)
@@ -115,11 +134,34 @@ def _variables() -> dict[str, str]:
 
 
 def _site_packages() -> Path:
+    """Return the folder of packages that OneFlow is looked for in."""
+    if _installed_triton():
+        return Path(sysconfig.get_path("purelib"))
     return _triton_home().parent.parent
 
 
+def _installed_triton() -> Path | None:
+    """Return the folder of the Triton that ``SERVING_KIT_TRITON`` names, if it does.
+
+    Raises:
+        ServerError: there is none.
+    """
+    program = os.environ.get(TRITON_VARIABLE)
+    if not program:
+        return None
+    home = Path(program).absolute().parent.parent
+    if not (Path(program).is_file() and (home / "backends" / "python").is_dir()):
+        raise ServerError(
+            f"{TRITON_VARIABLE} names {program}, but there is no Triton with its python backend; "
+            "name the tritonserver of one, or unset it"
+        )
+    return home
+
+
 def _triton_home() -> Path:
-    """Return the folder ``pytriton/tritonserver`` of the installed nvidia-pytriton."""
+    """Return the folder of Triton: ``pytriton/tritonserver`` of nvidia-pytriton, or another."""
+    if installed := _installed_triton():
+        return installed
     package = importlib.util.find_spec("pytriton")
     if package is None:
         raise ServerError(
@@ -131,18 +173,20 @@ def _triton_home() -> Path:
 
 def _stub() -> Path:
     """Return the process in which Triton's python backend runs Python 3.10."""
-    return _triton_home() / "python_backend_stubs" / "3.10" / supervisor.STUB
+    package = _triton_home() / "python_backend_stubs" / "3.10" / supervisor.STUB
+    return package if package.exists() else _triton_home() / "backends" / "python" / supervisor.STUB
 
 
 def _library_path() -> str:
     """Return where Triton's and Python's shared libraries lie, for LD_LIBRARY_PATH."""
     folders = [_site_packages() / "nvidia_pytriton.libs"]
+    inherited = os.environ.get("LD_LIBRARY_PATH", "") if _installed_triton() else ""
     libdir, multiarch = sysconfig.get_config_vars("LIBDIR", "MULTIARCH")
     for folder in (Path(libdir), Path(libdir) / str(multiarch), Path(sys.base_prefix) / "lib"):
         if (folder / LIBPYTHON).exists():
             folders.append(folder)
             break
-    return os.pathsep.join(map(str, folders))
+    return os.pathsep.join([*map(str, folders), *filter(None, inherited.split(os.pathsep))])
 
 
 def _check_libraries() -> None:

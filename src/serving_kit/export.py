@@ -1,7 +1,7 @@
 """From an eager module to a saved graph in the model repository, proven to give the same answers.
 
-module -> ``nn.Graph`` -> ``flow.save`` -> reload without the source -> compare; only then does the
-new version appear in the repository, in one step.
+module -> ``nn.Graph`` -> ``flow.save``, in one order -> reload without the source -> compare; only
+then does the new version appear in the repository, in one step.
 """
 
 import gc
@@ -16,6 +16,7 @@ from oneflow import nn
 from serving_kit.errors import ExportError
 from serving_kit.folders import replaced_folder
 from serving_kit.graph_folder import GraphFolderError
+from serving_kit.graph_order import in_order
 from serving_kit.saved_graph import SavedGraph
 
 #: How far eager module, graph and reloaded graph may be apart, relative to the largest value.
@@ -84,6 +85,8 @@ def _export(module: nn.Module, inputs: list[np.ndarray], path: Path, source: str
             eager = _as_arrays(module(*tensors))
         traced = _as_arrays(graph(*tensors))
         flow.save(graph, str(path))
+        mlir = path / "model.mlir"
+        mlir.write_text(in_order(mlir.read_text(encoding="utf-8")), encoding="utf-8")
     except Exception as error:
         raise ExportError(
             f"{type(module).__name__} cannot become a saved graph: {_first_line(error)}"

@@ -95,11 +95,17 @@ def write_image(path: str | Path, picture: np.ndarray) -> None:
     """Write a picture, uint8 (H, W, 3) BGR, in the format that the file's ending names.
 
     Raises:
-        ImageError: see ``check_writable``; or the disk is full.
+        ImageError: see ``check_writable``; or the format takes no such size, or the disk is full.
     """
     path = Path(path)
     check_writable(path)
-    _, content = cv2.imencode(path.suffix, picture)
+    encoded, content = cv2.imencode(path.suffix, picture)
+    if not encoded:
+        height, width = picture.shape[:2]
+        raise ImageError(
+            f"{path} cannot be written: {width} x {height} pixels are too many for this format; "
+            "use .png"
+        )
     try:
         path.write_bytes(content)
     except OSError as error:

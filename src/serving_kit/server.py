@@ -65,7 +65,7 @@ def choose(mode: str = "auto", image: str = KIT_IMAGE) -> Choice:
     if mode not in MODES:
         raise ServerError(f"there is no server mode {mode!r}; choose one of {', '.join(MODES)}")
     if mode == "local":
-        return Choice("local", "cpu", "asked for")
+        return Choice("local", embedded.device(), "asked for")
     try:
         engine = docker.find_engine()
     except ServerError as error:
@@ -107,6 +107,7 @@ class TritonServer:
         detached: whether it goes on when this process ends. If one that serves the same
             repository in the same way is running already, start() takes that one.
         ready_timeout: seconds that loading all models may take.
+        log_file: where Triton's log goes and stays; when left out, it goes with the server.
         options: further options of tritonserver, ``"--log-verbose=1"`` for example.
     """
 
@@ -124,6 +125,7 @@ class TritonServer:
         model_control: bool = False,
         detached: bool = False,
         ready_timeout: float = 120,
+        log_file: Path | None = None,
         options: Iterable[str] = (),
     ):
         self.model_repository = Path(model_repository).resolve()
@@ -134,6 +136,7 @@ class TritonServer:
         self.model_control = model_control
         self.detached = detached
         self.ready_timeout = ready_timeout
+        self.log_file = log_file
         self.options = tuple(options)
         self._wanted_ports = (http_port, grpc_port, metrics_port)
         self._supervisor: subprocess.Popen | None = None
@@ -242,6 +245,9 @@ class TritonServer:
 
     def _launch(self) -> None:
         self._run_dir = runs.new_run_dir()
+        if self.log_file:
+            self.log_file.write_bytes(b"")
+            (self._run_dir / "log").symlink_to(self.log_file.resolve())
         control = None
         environment = {**os.environ, supervisor.RUN_MARK: str(self._run_dir)}
         if self.choice.mode == "docker":
@@ -443,6 +449,36 @@ class TritonServer:
     def _get(self, path: str) -> tuple[int, bytes]:
         return get(self._client_address, self.ports[0], path)
 
+    @property
+    def run_dir(self) -> Path:
+        """The folder of this run, which goes with the server."""
+        return self._run_dir
+
+    def start_beside(
+        self, command: list[str | Path], output: Path, **variables: str
+    ) -> subprocess.Popen:
+        """Start a program that ends with this server at the latest, a web page for example.
+
+        Whatever it leaves among the temporary files goes with the server, too.
+
+        Args:
+            command: the program and its arguments.
+            output: the file for what it prints.
+            variables: of its environment, in addition to ours.
+        """
+        temporary = self._run_dir / "tmp"
+        temporary.mkdir(exist_ok=True)
+        marks = {supervisor.RUN_MARK: str(self._run_dir), "TMPDIR": str(temporary)}
+        with output.open("wb") as file:
+            return subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, **marks, **variables},
+                start_new_session=True,  # a Ctrl-C in the terminal is for the owner to handle
+            )
+
     def exit_code(self) -> int | None:
         """Return the exit code of a server that ended by itself; None while it runs."""
         if not self._run_dir:
@@ -489,7 +525,7 @@ class TritonServer:
                 f"Triton {self.version} in Docker ({self.image}, {self.choice.device.upper()}) "
                 f"on {self.url}"
             )
-        return f"embedded Triton {self.version} on {self.url}"
+        return f"{embedded.kind()} Triton {self.version} on {self.url}"
 
 
 def running_servers() -> list[TritonServer]:

@@ -452,3 +452,22 @@ def test_a_dead_python_is_made_anew(machine):
     (machine.kit / ".venv/bin/python").unlink()
     assert "Making .venv anew" in machine.install()
     assert machine.kit_is_importable()
+
+
+def make_demo_folder(machine):
+    """Make the kit's copy a folder of demo.zip: there is nothing but requirements.txt."""
+    for name in ("environment.yml", "environment.lock", "environment-headless.lock"):
+        (machine.kit / name).unlink()
+    (machine.kit / "pyproject.toml").unlink()
+    shutil.rmtree(machine.kit / "src")
+    machine.write("requirements.txt", lock_entry("iniconfig") + lock_entry("pip"))
+
+
+@pytest.mark.parametrize("installer", ["uv", "pip"])
+def test_in_the_folder_of_demo_zip(machine, installer):
+    make_demo_folder(machine)
+    said = machine.install(KIT_INSTALLER=installer, KIT_OPENCV="full")
+    assert f"Installing 2 packages, about 5 GB, with {installer}" in said
+    assert machine.install(KIT_OPENCV="full") == ""
+    python = machine.kit / ".venv" / "bin" / "python"
+    subprocess.run([python, "-c", "import iniconfig"], check=True)

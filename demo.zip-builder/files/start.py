@@ -1,0 +1,158 @@
+"""Start Triton and the web page, stylize cat.jpg once, and end both when one of them ends.
+
+run.sh and run_cloud.sh call this after the set-up. A process of its own, ``supervisor.py`` in
+``serving_kit/``, watches over both: nothing stays, even when this one is killed.
+"""
+
+import argparse
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from infer import stylize
+
+from serving_kit.docker import TRITON_PORTS
+from serving_kit.errors import ServerError, ServingKitError
+from serving_kit.paths import MODEL_REPOSITORY
+from serving_kit.ports import free_ports
+from serving_kit.server import TritonServer
+
+HERE = Path(__file__).resolve().parent
+PAGE_PORT = 7860
+#: The line in which server.py says where it listens begins so.
+PAGE_LINE = "page "
+#: gradio takes some seconds to import, and more on a slow disk.
+PAGE_SECONDS = 120
+STOP_SECONDS = 10
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Return 1 when something failed, and 130 or 143 after Ctrl-C or a signal to end."""
+    options = _parser().parse_args(arguments)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's "&" may have closed it
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
+    try:
+        serve(options.host, options.port, options.logs)
+    except ServingKitError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\ninterrupted; everything that was started is stopped", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description="Start Triton and the web page.")
+    parser.add_argument("--host", default="127.0.0.1", help="address that the page listens on")
+    parser.add_argument(
+        "--port", type=int, help=f"port of the page (default: {PAGE_PORT}, or a free one)"
+    )
+    parser.add_argument("--logs", type=Path, help="folder where the logs stay")
+    return parser
+
+
+def serve(host: str, port: int | None, logs: Path | None) -> None:
+    """Serve until Triton or the page ends.
+
+    Args:
+        host: address that the page listens on. Triton listens on this machine only.
+        port: of the page; None takes the usual one if it is free, and else any.
+        logs: folder for triton.log and page.log, which stay; None for no logs.
+
+    Raises:
+        ServingKitError: always, in the end: what could not be started, or which of both ended.
+    """
+    if logs:
+        logs.mkdir(parents=True, exist_ok=True)
+    http, grpc, metrics = free_or_any(TRITON_PORTS)
+    with TritonServer(
+        MODEL_REPOSITORY,
+        http_port=http,
+        grpc_port=grpc,
+        metrics_port=metrics,
+        log_file=logs and logs / "triton.log",
+    ) as server:
+        choice = server.choice
+        print(f"choice    {choice.mode} on the {choice.device.upper()}: {choice.why}")
+        print(f"server    {server}, ready in {server.ready_after:.1f} s")
+        print(f"ports     HTTP {server.url}, gRPC {server.grpc_url}", flush=True)
+        done = stylize(HERE / "cat.jpg", HERE / "result.jpg", url=server.url)
+        height, width = done.after.shape[:2]
+        print(f"picture   result.jpg: cat.jpg painted, {width} x {height}", flush=True)
+        said = logs / "page.log" if logs else server.run_dir / "page.log"
+        page = server.start_beside(
+            [sys.executable, HERE / "server.py"],
+            output=said,
+            TRITON_URL=server.url,
+            DEMO_HOST=host,
+            DEMO_PORT=str(free_or_any((PAGE_PORT,), host)[0] or 0) if port is None else str(port),
+        )
+        try:
+            print(line_of(page, said), flush=True)
+            print("stop      Ctrl-C", flush=True)
+            wait_for_end(server, page, said)
+        finally:
+            end(page)
+
+
+def free_or_any(ports: tuple[int, ...], address: str = "127.0.0.1") -> tuple[int | None, ...]:
+    """Return these ports if all are free, and else as many times None, which is any."""
+    try:
+        return free_ports(ports, address)
+    except ServerError:
+        return (None,) * len(ports)
+
+
+def line_of(page: subprocess.Popen, said: Path) -> str:
+    """Return the line in which the page says where it is, once it is there.
+
+    Raises:
+        ServerError: it ended, or said nothing in time.
+    """
+    deadline = time.monotonic() + PAGE_SECONDS
+    while time.monotonic() < deadline:
+        for line in said.read_text(errors="replace").splitlines():
+            if line.startswith(PAGE_LINE):
+                return line
+        if page.poll() is not None:
+            raise ServerError(f"the page, server.py, did not start{_last_line(said)}")
+        time.sleep(0.1)
+    raise ServerError(f"the page, server.py, was not there after {PAGE_SECONDS} s")
+
+
+def wait_for_end(server: TritonServer, page: subprocess.Popen, said: Path) -> None:
+    """Wait until Triton or the page ends.
+
+    Raises:
+        ServerError: which of them ended.
+    """
+    while True:
+        if (code := server.exit_code()) is not None:
+            raise ServerError(f"Triton ended with exit code {code}, so the page is stopped, too")
+        if (code := page.poll()) is not None:
+            raise ServerError(
+                f"the page ended with exit code {code}, so Triton is stopped, too{_last_line(said)}"
+            )
+        time.sleep(0.5)
+
+
+def end(page: subprocess.Popen) -> None:
+    """Ask the page to end; insist when it does not."""
+    page.terminate()
+    try:
+        page.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        page.kill()
+        page.wait()
+
+
+def _last_line(said: Path) -> str:
+    lines = said.read_text(errors="replace").strip().splitlines()
+    return f": {lines[-1].removeprefix('error: ')}" if lines else ""
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,151 @@
+"""Compare what models answer when they are served with what they answer in a process of ours.
+
+``python verify.py GRAPH INPUTS.npz OUTPUTS.npz`` runs a saved graph without Triton; it is called
+in a process of its own, since OneFlow may abort its process.
+"""
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import tritonclient.http as httpclient
+from tritonclient.utils import InferenceServerException
+
+from serving_kit import openblas
+from serving_kit.client import infer
+from serving_kit.errors import ExportError
+from serving_kit.graph_folder import read_graph_folder
+from serving_kit.images import decode_image, read_image, recover_image, to_model
+from serving_kit.paths import CAT
+from serving_kit.server import TritonServer
+from serving_kit.styles import ONE_STYLE, SIZE
+
+#: How far the answers may be apart, relative to the largest value.
+TOLERANCE = 1e-5
+#: The same of a picture: one colour may be rounded the other way, and JPEG make two of it.
+JPEG_TOLERANCE = 3 / 255
+#: The ensemble that takes and gives a picture file, where the repository has it.
+PIPELINE = "stylize_jpeg"
+RUN_SECONDS = 300
+
+
+def verify(repository: Path) -> Iterator[str]:
+    """Serve a repository; yield a sentence on each model that is a saved graph, and the pipeline.
+
+    Any other model must load: the server is not ready before all are.
+
+    Raises:
+        ServingKitError: a model does not load, or answers otherwise when it is served.
+    """
+    with TritonServer(repository, mode="local") as server:
+        for model in sorted(path.name for path in repository.iterdir()):
+            graph = newest_graph(repository / model)
+            if graph:
+                inputs = example(graph)
+                served = infer(*inputs, model=model, url=server.url)
+                difference = compare(model, served, in_process(graph, inputs))
+                yield f"{model}: served and in-process answers differ by at most {difference:.6f}"
+        if (repository / PIPELINE).is_dir():
+            painted = paint_cat(newest_graph(repository / ONE_STYLE))
+            difference = compare(PIPELINE, paint_cat_served(server.url), painted, JPEG_TOLERANCE)
+            yield f"{PIPELINE}: served and own painted cat differ by at most {difference:.0f}"
+
+
+def paint_cat(graph: Path) -> np.ndarray:
+    """Return the cat, painted by a graph in process and saved as JPEG; uint8 (H, W, 3) BGR."""
+    photo = read_image(CAT)
+    painted = in_process(graph, [to_model(photo, SIZE, SIZE)])
+    picture = recover_image(painted, *photo.shape[:2])
+    return decode_image(cv2.imencode(".jpg", picture)[1].tobytes())
+
+
+def paint_cat_served(url: str) -> np.ndarray:
+    """Return the cat as the pipeline paints it: a file goes in, a JPEG comes out."""
+    content = np.frombuffer(CAT.read_bytes(), np.uint8)
+    picture = httpclient.InferInput("PICTURE", content.shape, "UINT8")
+    picture.set_data_from_numpy(content)
+    with httpclient.InferenceServerClient(url) as client:
+        try:
+            answer = client.infer(PIPELINE, [picture])
+        except InferenceServerException as error:
+            raise ExportError(f"{PIPELINE}: {error.message()}; nothing was built") from error
+        return decode_image(answer.as_numpy("JPEG").tobytes())
+
+
+def newest_graph(model: Path) -> Path | None:
+    """Return the saved graph that Triton serves of a model by itself: of the highest version."""
+    versions = [path for path in model.iterdir() if path.name.isdecimal()]
+    graphs = [version / "model" for version in versions if (version / "model").is_dir()]
+    return max(graphs, key=lambda graph: int(graph.parent.name), default=None)
+
+
+def example(graph: Path) -> list[np.ndarray]:
+    """Return inputs for a graph: the first like a picture, 0 to 255, others like shares."""
+    random = np.random.default_rng(0)
+    arrays = [random.random(spec.shape, np.float32) for spec in read_graph_folder(graph).inputs]
+    return [arrays[0] * 255, *(array / array.sum() for array in arrays[1:])]
+
+
+def in_process(graph: Path, inputs: list[np.ndarray]) -> np.ndarray:
+    """Return the first output of a saved graph, run in a child process.
+
+    Raises:
+        ExportError: it cannot be run.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        given, got = Path(folder, "inputs.npz"), Path(folder, "outputs.npz")
+        np.savez(given, *inputs)
+        child = subprocess.run(
+            [sys.executable, __file__, graph, given, got],
+            env={**os.environ, **openblas.environment(), "GLOG_minloglevel": "3"},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=RUN_SECONDS,
+            check=False,
+        )
+        if child.returncode or not got.exists():
+            last_line = (child.stderr.strip().splitlines() or [""])[-1]
+            raise ExportError(f"{graph} cannot be run: {last_line}; nothing was built")
+        with np.load(got) as outputs:
+            return outputs["arr_0"]
+
+
+def compare(model: str, served: np.ndarray, own: np.ndarray, tolerance: float = TOLERANCE) -> float:
+    """Return the largest difference of two answers.
+
+    Raises:
+        ExportError: it is more than ``tolerance``, relative to the largest value of ours.
+    """
+    if served.shape != own.shape:
+        raise ExportError(
+            f"{model} answers with the shape {served.shape} when it is served, and {own.shape} in "
+            "process; nothing was built"
+        )
+    difference = float(np.abs(served.astype(np.float64) - own).max())
+    allowed = tolerance * max(1.0, float(np.abs(own).max()))
+    if not difference <= allowed:  # NaN is no small difference
+        raise ExportError(
+            f"{model}: served and in-process answers differ by {difference:.3g}, more than "
+            f"{allowed:.3g}; nothing was built"
+        )
+    return difference
+
+
+def main(graph: str, given: str, got: str) -> None:
+    """Run a saved graph on the arrays of a file."""
+    from serving_kit.saved_graph import SavedGraph
+
+    with np.load(given) as arrays:
+        inputs = [arrays[f"arr_{i}"] for i in range(len(arrays))]
+    with SavedGraph(graph) as run:
+        np.savez(got, *run(*inputs))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,73 @@
+"""One order for the operators of a saved graph, so that the same export gives the same bytes.
+
+OneFlow 0.9.0 goes through an operator's successors in the order of their addresses in memory, so
+``flow.save`` writes those that do not depend on each other in another order every time. The order
+means nothing: any in which each operator follows what it takes is the same graph. Here it is the
+order in which the module's ``forward`` called them, which OneFlow keeps in their names.
+"""
+
+import heapq
+import re
+
+#: A line of ``model.mlir`` with one operator: what it gives, what it takes, its name.
+OPERATOR = re.compile(r' *(%[\w#:]+) = "oneflow\.(\w+)"\(([^)]*)\) \{.*\bop_name = "([^"]+)"')
+VALUE = re.compile(r"%[\w]+")
+#: Values without a name of their own are numbered from the top.
+NUMBERED = re.compile(r"%(\d+)")
+#: What takes nothing, and comes first, in the order that it already has.
+SOURCES = ("input", "variable")
+
+
+def in_order(mlir: str) -> str:
+    """Return the text of a graph with its operators in the order of the program.
+
+    A text that holds something else than one operator a line is returned as it is.
+    """
+    lines = mlir.splitlines()
+    found = [OPERATOR.match(line) for line in lines]
+    places = [i for i, match in enumerate(found) if match and match[2] not in SOURCES]
+    if not places or places != list(range(places[0], places[-1] + 1)):
+        return mlir
+    operators = [found[i] for i in places]
+    made_by = {VALUE.match(match[1])[0]: k for k, match in enumerate(operators)}
+    needs = [{made_by[v] for v in VALUE.findall(match[3]) if v in made_by} for match in operators]
+    order = _topological(needs, [_call(match[4]) for match in operators])
+    lines[places[0] : places[-1] + 1] = _renumbered([lines[places[k]] for k in order])
+    return "\n".join(lines) + "\n"
+
+
+def _call(name: str) -> tuple[int, str]:
+    """Return the place of an operator in the program: the number that ends its name."""
+    number = re.search(r"\d+$", name)
+    return int(number[0]) if number else 0, name
+
+
+def _topological(needs: list[set[int]], keys: list[tuple]) -> list[int]:
+    """Return the indices so that each follows its needs, and else the smallest key comes first."""
+    waiting_for = [len(need) for need in needs]
+    takers: list[list[int]] = [[] for _ in needs]
+    for taker, need in enumerate(needs):
+        for maker in need:
+            takers[maker].append(taker)
+    ready = [(keys[k], k) for k, count in enumerate(waiting_for) if not count]
+    heapq.heapify(ready)
+    order = []
+    while ready:
+        _, done = heapq.heappop(ready)
+        order.append(done)
+        for taker in takers[done]:
+            waiting_for[taker] -= 1
+            if not waiting_for[taker]:
+                heapq.heappush(ready, (keys[taker], taker))
+    return order
+
+
+def _renumbered(lines: list[str]) -> list[str]:
+    """Number the values without a name from 0 on, in the order in which they are made."""
+    numbers: dict[str, int] = {}
+
+    def renumber(match: re.Match) -> str:
+        return f"%{numbers.setdefault(match[1], len(numbers))}"
+
+    heads_and_tails = (line.partition(") {") for line in lines)
+    return [NUMBERED.sub(renumber, head) + brace + tail for head, brace, tail in heads_and_tails]
