@@ -21,6 +21,18 @@ LEFTOVER_SECONDS = 20
 _seconds_of_notebook = defaultdict(float)
 
 
+def pytest_addoption(parser):
+    parser.addoption(
+        "--soak", action="store_true", help="run the tests of endurance at full length"
+    )
+
+
+@pytest.fixture(scope="session")
+def soak(pytestconfig):
+    """Whether the tests of endurance take their time."""
+    return pytestconfig.getoption("soak")
+
+
 def pytest_sessionstart(session):
     if is_worker(session.config):
         # Beside another worker; what one of them stops shall not be what the other has started.

@@ -1,6 +1,7 @@
 """What the page has to do with Triton and the disk: a visitor's photo in, paintings out."""
 
 import asyncio
+import math
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -131,7 +132,8 @@ def shares_of(style: object, second: object, percent: object) -> dict[str, float
     Raises:
         PageError: there is no such style or share.
     """
-    if style not in STYLES or second not in STYLES or not isinstance(percent, int | float):
+    is_number = isinstance(percent, int | float) and math.isfinite(percent)
+    if style not in STYLES or second not in STYLES or not is_number:
         raise PageError("no such style")
     percent = min(max(percent, 0), 100)
     shares = {style: 100 - percent}

@@ -11,7 +11,7 @@ from pathlib import Path
 PREFIX = "oneflow-demo-"
 LOCK = ".lock"
 #: Every so many seconds old files are looked for, by gradio, and here, for what it forgets.
-EVERY_SECONDS = 10
+EVERY_SECONDS = 5
 #: If all files take more than this, the oldest go first, however young.
 MAX_BYTES = 10**9
 

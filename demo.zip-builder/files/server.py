@@ -118,7 +118,7 @@ def main() -> int:
         app = application(os.environ.get("TRITON_URL") or "localhost:8000", scratch, path)
         scratch.start()
         shown = "localhost" if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host
-        config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=2)
+        config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1)
         address = f"http://{shown}:{listening.getsockname()[1]}{path}/"
         Server(config, address).run(sockets=[listening])
     except KeyboardInterrupt:
