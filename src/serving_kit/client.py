@@ -1,19 +1,29 @@
 """Ask a running Triton to stylize a picture: what the command line, the demo and the tests use."""
 
+import http.client
+import importlib
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import tritonclient.http as httpclient
 from tritonclient.utils import InferenceServerException
 
-from serving_kit.errors import ClientError
+from serving_kit.errors import ClientError, NoAnswerError
 from serving_kit.images import read_image, recover_image, to_model, write_image
-from serving_kit.models import ONE_STYLE as MODEL
-from serving_kit.models import SIZE
+from serving_kit.styles import ALL_STYLES, SIZE, style_weights
+from serving_kit.styles import ONE_STYLE as MODEL
 
-DEFAULT_URL = "127.0.0.1:8000"
+#: Triton's own ports on this machine, by protocol.
+DEFAULT_URLS = {"http": "127.0.0.1:8000", "grpc": "127.0.0.1:8001"}
+DEFAULT_URL = DEFAULT_URLS["http"]
+#: How long an answer may take: a first request after a start, on a slow machine, in a queue.
+ANSWER_SECONDS = 60
+#: What gRPC says when nobody listens, nobody answers in time, or the connection is lost.
+NO_ANSWER = ("StatusCode.UNAVAILABLE", "StatusCode.DEADLINE_EXCEEDED", "StatusCode.CANCELLED")
 
 
 class _Client(httpclient.InferenceServerClient):
@@ -38,30 +48,44 @@ class Stylized:
 
 
 def stylize(
-    content_path: str | Path, output_path: str | Path, *, url: str = DEFAULT_URL
+    content_path: str | Path,
+    output_path: str | Path,
+    style: str | int | Mapping[str | int, float] | None = None,
+    *,
+    url: str = DEFAULT_URL,
+    protocol: str = "http",
 ) -> Stylized:
-    """Stylize a picture file through Triton, over HTTP.
+    """Stylize a picture file through Triton.
 
     Args:
         content_path: any picture that OpenCV reads.
         output_path: where the result goes, as large as the picture; its ending says the format.
-        url: host and port of Triton's HTTP service.
+        style: of multi_style, a style or shares of several, as ``styles.style_weights`` takes
+            them; when left out, fast_neural_style paints in the one that it was exported with.
+        url: host and port of that service of Triton.
+        protocol: "http" or "grpc".
 
     Raises:
         ImageError: the picture cannot be read, or the result not written.
-        ClientError: the server refused the request or did not answer.
+        StyleError: there is no such style.
+        ClientError: the server refused the request, or (NoAnswerError) did not answer.
     """
+    weights = () if style is None else (style_weights(style),)
     before = read_image(content_path)
     model_input = to_model(before, SIZE, SIZE)
     began = time.perf_counter()
-    model_output = infer(model_input, url=url)
+    model_output = infer(
+        model_input, *weights, model=ALL_STYLES if weights else MODEL, url=url, protocol=protocol
+    )
     milliseconds = (time.perf_counter() - began) * 1000
     after = recover_image(model_output, *before.shape[:2])
     write_image(output_path, after)
     return Stylized(before, after, model_input, model_output, milliseconds)
 
 
-def infer(*inputs: np.ndarray, model: str = MODEL, url: str = DEFAULT_URL) -> np.ndarray:
+def infer(
+    *inputs: np.ndarray, model: str = MODEL, url: str = DEFAULT_URL, protocol: str = "http"
+) -> np.ndarray:
     """Send a request to a served model and return its answer.
 
     Args:
@@ -69,28 +93,61 @@ def infer(*inputs: np.ndarray, model: str = MODEL, url: str = DEFAULT_URL) -> np
             (1, 3, H, W), RGB, 0 to 255; for multi_style n images, (n, 3, H, W), and as many rows
             of ``styles.style_weights``, (n, 26).
         model: the model's name in the repository.
-        url: host and port of Triton's HTTP service.
+        url: host and port of that service of Triton.
+        protocol: "http" or "grpc".
 
     Returns:
         OUTPUT_0; of these models float32 (n, 3, H, W), RGB, 0 to 255.
 
     Raises:
-        ClientError: the server refused the request or did not answer.
+        ClientError: the server refused the request, or (NoAnswerError) did not answer.
     """
+    # gRPC takes a second to import; who does not speak it shall not wait.
+    triton = httpclient if protocol == "http" else importlib.import_module("tritonclient.grpc")
+    # Over HTTP the client has a patience, over gRPC each request.
+    patience = {"client_timeout": ANSWER_SECONDS} if protocol == "grpc" else {}
     tensors = []
     for i, array in enumerate(inputs):
-        tensors.append(httpclient.InferInput(f"INPUT_{i}", array.shape, "FP32"))
-        tensors[-1].set_data_from_numpy(array, binary_data=True)
-    wanted = httpclient.InferRequestedOutput("OUTPUT_0", binary_data=True)
-    # One client belongs to one thread; making one costs less than a millisecond.
-    client = _Client(url=url)
+        tensors.append(triton.InferInput(f"INPUT_{i}", array.shape, "FP32"))
+        tensors[-1].set_data_from_numpy(array)
+    wanted = triton.InferRequestedOutput("OUTPUT_0")
+    client = None
     try:
-        return client.infer(model, inputs=tensors, outputs=[wanted]).as_numpy("OUTPUT_0")
+        # One client belongs to one thread; making one costs less than a millisecond.
+        client = _connect(triton, url, protocol)
+        answer = client.infer(model, inputs=tensors, outputs=[wanted], **patience)
+        return answer.as_numpy("OUTPUT_0")
     except InferenceServerException as error:
+        if error.status() in NO_ANSWER:
+            raise _no_answer(url, error.message()) from error
+        if client and not _is_ready(client, model):
+            raise NoAnswerError(
+                f"Triton at {url} does not serve {model} at the moment ({error.message()}); "
+                "is it started with this model, and ready?"
+            ) from error
         raise ClientError(f"Triton at {url} refused the request: {error.message()}") from error
-    except OSError as error:
-        raise ClientError(
-            f"Triton does not answer at {url} ({error}); is it started, and ready?"
-        ) from error
+    except (OSError, http.client.HTTPException) as error:
+        raise _no_answer(url, error) from error
     finally:
-        client.close()
+        if client:
+            client.close()
+
+
+def _connect(triton: ModuleType, url: str, protocol: str):
+    if protocol == "grpc":
+        return triton.InferenceServerClient(url)
+    try:
+        return _Client(url, connection_timeout=ANSWER_SECONDS, network_timeout=ANSWER_SECONDS)
+    except ValueError:
+        raise ClientError(f"{url!r} is not host:port; write it like {DEFAULT_URL}") from None
+
+
+def _is_ready(client, model: str) -> bool:
+    try:
+        return client.is_model_ready(model)
+    except (InferenceServerException, OSError, http.client.HTTPException):
+        return False
+
+
+def _no_answer(url: str, reason: object) -> NoAnswerError:
+    return NoAnswerError(f"Triton does not answer at {url} ({reason}); is it started, and ready?")

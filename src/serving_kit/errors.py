@@ -4,11 +4,13 @@
 
     ServingKitError
     ├── ImageError    a picture that cannot be read, or is not one
+    │   └── TooLargeError   a picture with more bytes or pixels than are taken
     ├── StyleError    a style that does not exist
     ├── ConfigError   a config.pbtxt that cannot be read or written
     ├── ExportError   a module that does not become a saved graph with the same answers
     ├── ServerError   a server that does not start, or died
-    └── ClientError   a request that the server refused, or never answered
+    └── ClientError   a request that the server refused
+        └── NoAnswerError   one that no server answered: it is down, starting, or slow
 
 Every message says what was found, what was expected and what to do next.
 """
@@ -22,6 +24,10 @@ class ServingKitError(Exception):
 
 class ImageError(ServingKitError):
     """A picture that cannot be read, or is not one."""
+
+
+class TooLargeError(ImageError):
+    """A picture with more bytes or pixels than are taken."""
 
 
 class StyleError(ServingKitError):
@@ -52,3 +58,7 @@ class ServerError(ServingKitError):
 
 class ClientError(ServingKitError):
     """A request that the server refused, or never answered."""
+
+
+class NoAnswerError(ClientError):
+    """A request that no server answered: it is down, starting, or slow. Later it may."""

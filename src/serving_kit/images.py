@@ -8,6 +8,9 @@ import numpy as np
 
 from serving_kit.errors import ImageError
 
+#: Rows of a picture that are worked on at a time.
+STRIP = 64
+
 
 def read_image(path: str | Path) -> np.ndarray:
     """Read any picture that OpenCV reads.
@@ -58,9 +61,16 @@ def _as_bgr8(pixels: np.ndarray, name: str) -> np.ndarray:
     if pixels.ndim == 2:
         return cv2.cvtColor(pixels, cv2.COLOR_GRAY2BGR)
     if pixels.shape[2] == 4:
-        alpha = pixels[..., 3:].astype(np.float32) / 255
-        return (pixels[..., :3] * alpha + 255 * (1 - alpha)).round().astype(np.uint8)
+        # In strips: of a large picture, all of it as floating-point numbers takes a GB.
+        strips = (pixels[top : top + STRIP] for top in range(0, len(pixels), STRIP))
+        return np.concatenate([_on_white(strip) for strip in strips])
     return pixels
+
+
+def _on_white(pixels: np.ndarray) -> np.ndarray:
+    """Lay uint8 (H, W, 4) pixels on white; return uint8 (H, W, 3)."""
+    alpha = pixels[..., 3:].astype(np.float32) / 255
+    return (pixels[..., :3] * alpha + 255 * (1 - alpha)).round().astype(np.uint8)
 
 
 def load_image(path: str | Path, height: int, width: int) -> tuple[np.ndarray, int, int]:
@@ -134,11 +144,17 @@ def write_image(path: str | Path, picture: np.ndarray) -> None:
     """Write a picture, uint8 (H, W, 3) BGR, in the format that the file's ending names.
 
     Raises:
-        ImageError: see ``check_writable``; or the disk is full.
+        ImageError: see ``check_writable``; or the format takes no such size, or the disk is full.
     """
     path = Path(path)
     check_writable(path)
-    _, content = cv2.imencode(path.suffix, picture)
+    encoded, content = cv2.imencode(path.suffix, picture)
+    if not encoded:
+        height, width = picture.shape[:2]
+        raise ImageError(
+            f"{path} cannot be written: {width} x {height} pixels are too many for this format; "
+            "use .png"
+        )
     try:
         path.write_bytes(content)
     except OSError as error:

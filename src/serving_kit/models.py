@@ -18,14 +18,10 @@ from serving_kit import openblas
 from serving_kit.errors import ExportError, ServingKitError
 from serving_kit.graph_folder import GraphFolderError, read_graph_folder
 from serving_kit.paths import BUILD, MODEL_REPOSITORY, WEIGHTS
-from serving_kit.styles import DEFAULT_STYLE, STYLES, style_index
+from serving_kit.styles import ALL_STYLES, DEFAULT_STYLE, ONE_STYLE, SIZE, STYLES, style_index
 
-#: Height and width that the models take, as in their config.pbtxt.
-SIZE = 256
 EXPORT_SECONDS = 600
 
-#: One style, folded in; and all of them, weighted by a second input.
-ONE_STYLE, ALL_STYLES = "fast_neural_style", "multi_style"
 #: The source of each layout: OneFlow 0.9.0's own layers are slow on a CPU.
 LAYOUTS = {"cpu": ("stylenet_cpu.py", "cpu_layers.py"), "gpu": ("stylenet.py",)}
 

@@ -1,4 +1,7 @@
-"""The names of the 26 styles. No framework is imported here, so that ``--help`` is quick."""
+"""The names of the 26 styles, and of the models that paint in them.
+
+No framework is imported here, so that ``--help`` is quick.
+"""
 
 import difflib
 from collections.abc import Mapping
@@ -39,6 +42,11 @@ STYLES = (
 )
 
 DEFAULT_STYLE = "starry_night"
+
+#: The models: one style, folded in; and all of them, weighted by a second input.
+ONE_STYLE, ALL_STYLES = "fast_neural_style", "multi_style"
+#: Height and width that they take, as in their config.pbtxt.
+SIZE = 256
 
 
 def style_index(style: str | int) -> int:
