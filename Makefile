@@ -53,7 +53,8 @@ test: env ## run every test, the notebooks among them
 .PHONY: soak
 soak: env ## run the tests of endurance at their full length
 	@$(PYTHON) -m pytest --soak tests/integration/test_crashes.py \
-	  tests/integration/test_backend_behaviour.py tests/integration/test_served_graphs.py
+	  tests/integration/test_backend_behaviour.py tests/integration/test_served_graphs.py \
+	  tests/browser/test_demo_load.py
 
 .PHONY: image
 image: ## build the kit's Docker image, oneflow-serving-kit

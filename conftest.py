@@ -23,6 +23,18 @@ LEFTOVER_SECONDS = 20
 _seconds_of_notebook = defaultdict(float)
 
 
+def pytest_addoption(parser):
+    parser.addoption(
+        "--soak", action="store_true", help="run the tests of endurance at full length"
+    )
+
+
+@pytest.fixture(scope="session")
+def soak(pytestconfig):
+    """Whether the tests of endurance take their time."""
+    return pytestconfig.getoption("soak")
+
+
 def pytest_sessionstart(session):
     os.environ[MARK] = uuid.uuid4().hex
     # A folder of our own for temporary files shows which of them stay.

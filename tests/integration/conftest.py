@@ -25,18 +25,6 @@ LOAD_SECONDS = 300
 _numbers = itertools.count(1)
 
 
-def pytest_addoption(parser):
-    parser.addoption(
-        "--soak", action="store_true", help="run the tests of endurance at full length"
-    )
-
-
-@pytest.fixture(scope="session")
-def soak(pytestconfig):
-    """Whether the tests of endurance take their time."""
-    return pytestconfig.getoption("soak")
-
-
 @pytest.fixture(scope="session")
 def small_version(tmp_path_factory):
     """A version folder of StyleNet for 64 x 64 pixels: small, but no graph so short that

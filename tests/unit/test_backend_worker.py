@@ -109,7 +109,7 @@ def calmed(monkeypatch):
     """Lets a worker watch threads that spend so many ticks; returns those it made nice."""
 
     def calm(spent, graph=lambda *_: time.sleep(0.01)):
-        before = {thread: (50, 50) for thread in spent}
+        before = dict.fromkeys(spent, (50, 50))
         after = {thread: (50 + user, 50 + system) for thread, (user, system) in spent.items()}
         times = iter([before, after])
         monkeypatch.setattr(worker, "_times_of_threads", lambda: next(times))
