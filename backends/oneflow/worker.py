@@ -32,6 +32,8 @@ LONG_MILLISECONDS = 300.0
 #: have been watched for some of them.
 WATCHED_MILLISECONDS = 100.0
 TICKS = 3
+#: While a server starts, cores are scarce: a spinner that got too few ticks is watched on.
+WATCHES = 5
 #: Enough to let others go first; with SCHED_IDLE two instances on two cores did a tenth less.
 SPINNER_NICENESS = 10
 
@@ -105,20 +107,18 @@ class Worker:
         (``VirtualMachine::ScheduleLoop`` of OneFlow 0.9.0). It is told by its system time, which
         is all ``sched_yield``; where that is not clear, all stays as it was.
         """
-        before, watched = _times_of_threads(), 0.0
-        try:
-            while watched < WATCHED_MILLISECONDS:
-                watched += self._milliseconds(_zeros(folder))
-        except Exception:  # zeros may be nothing that this graph takes
-            return
-        spinners = []
-        for thread, (user, system) in _times_of_threads().items():
-            user_before, system_before = before.get(thread, (0, 0))
-            user, system = user - user_before, system - system_before
-            if system >= TICKS and system > user:
-                spinners.append(thread)
-        if len(spinners) == 1:
-            os.setpriority(os.PRIO_PROCESS, spinners[0], SPINNER_NICENESS)
+        before = _times_of_threads()
+        for _ in range(WATCHES):
+            watched = 0.0
+            try:
+                while watched < WATCHED_MILLISECONDS:
+                    watched += self._milliseconds(_zeros(folder))
+            except Exception:  # zeros may be nothing that this graph takes
+                return
+            spinners = _spinners(before, _times_of_threads())
+            if len(spinners) == 1:
+                os.setpriority(os.PRIO_PROCESS, spinners[0], SPINNER_NICENESS)
+                return
 
     def _milliseconds(self, inputs: list[np.ndarray]) -> float:
         began = time.perf_counter()
@@ -235,6 +235,17 @@ def _times_of_threads() -> dict[int, tuple[int, int]]:
         fields = (thread / "stat").read_text().rpartition(")")[2].split()
         times[int(thread.name)] = int(fields[11]), int(fields[12])
     return times
+
+
+def _spinners(before: dict, after: dict) -> list[int]:
+    """Return the threads that have spent mostly system time in between, and enough of it."""
+    found = []
+    for thread, (user, system) in after.items():
+        user_before, system_before = before.get(thread, (0, 0))
+        user, system = user - user_before, system - system_before
+        if system >= TICKS and system > user:
+            found.append(thread)
+    return found
 
 
 def _stay_on(cores: set[int]) -> None:

@@ -1,6 +1,7 @@
 """The rules by which the backend's worker judges batches, and the memory it shares."""
 
 import importlib
+import itertools
 import os
 import socket
 import time
@@ -109,11 +110,13 @@ SPINNER, COMPUTING, WAITING = 11, 12, 13
 def calmed(monkeypatch):
     """Lets a worker watch threads that spend so many ticks; returns those it made nice."""
 
-    def calm(spent, graph=lambda *_: time.sleep(0.01)):
-        before = dict.fromkeys(spent, (50, 50))
-        after = {thread: (50 + user, 50 + system) for thread, (user, system) in spent.items()}
-        times = iter([before, after])
+    def calm(*watches, graph=lambda *_: time.sleep(0.01)):
+        looks = [dict.fromkeys(watches[0], (50, 50))]
+        for spent in watches:
+            looks.append({t: (50 + user, 50 + system) for t, (user, system) in spent.items()})
+        times = itertools.chain(looks, itertools.repeat(looks[-1]))
         monkeypatch.setattr(worker, "_times_of_threads", lambda: next(times))
+        monkeypatch.setattr(worker, "WATCHED_MILLISECONDS", 20.0)
         nice = []
         monkeypatch.setattr(os, "setpriority", lambda which, thread, value: nice.append(thread))
         loaded = worker.Worker.__new__(worker.Worker)
@@ -129,6 +132,11 @@ def calmed(monkeypatch):
 def test_the_thread_that_only_yields_is_made_nice(calmed):
     spent = {COMPUTING: (10, 1), SPINNER: (2, 8), WAITING: (0, 0)}
     assert calmed(spent) == [SPINNER]
+
+
+def test_a_thread_that_got_too_few_ticks_is_watched_on(calmed):
+    first, later = {COMPUTING: (10, 1), SPINNER: (1, 2)}, {COMPUTING: (20, 1), SPINNER: (2, 4)}
+    assert calmed(first, first, later) == [SPINNER]
 
 
 @pytest.mark.parametrize(
