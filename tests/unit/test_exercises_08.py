@@ -108,7 +108,7 @@ def test_the_made_up_metrics_have_the_form_of_tritons(quick, one_server):
 # 08.2
 
 
-def policy(size=4, seconds=5, action="REJECT"):
+def policy(size=100, seconds=0.5, action="REJECT"):
     return f"""
     dynamic_batching {{
       default_queue_policy {{
@@ -121,19 +121,21 @@ def policy(size=4, seconds=5, action="REJECT"):
 
 
 def test_a_queue_that_refuses(verdict):
-    assert re.match(r"Right! [4-7] of 10 were answered, [3-6] were told", verdict("08.2", policy()))
+    assert re.match(r"Right! [1-7] of 8 were answered, [1-7] were told", verdict("08.2", policy()))
 
 
 @pytest.mark.parametrize(
     ("answer", "hint"),
     [
-        ("dynamic_batching { }", "all 10 requests were answered, the last after 2.5 seconds"),
-        (policy(size=1), "of 10 requests were answered; 4 may wait"),
-        (policy(seconds=0), "nobody is refused who has waited for five seconds"),
-        (policy(seconds=0.005), "the limit of time is 0.005 s, expected 5."),
+        ("dynamic_batching { }", "all 8 requests were answered, the last after 1.6 s; nobody"),
+        (policy(seconds=0), "nobody is refused who has waited for half a second"),
+        (policy(seconds=500), "the limit of time is 500 s, expected 0.5."),
         (policy(action="DELAY"), "with DELAY, who has waited too long waits on"),
+        (policy(size=0), "the time is right; as many as like may wait, expected 100."),
+        (policy(size=4), "the time is right; 4 may wait, expected 100."),
         ("dynamic_batching {", "Triton cannot load this: "),
-        ("max_queue_size: 4", 'has no field named "max_queue_size"'),
+        ("max_queue_size: 100", 'has no field named "max_queue_size"'),
+        ("sequence_batching { }", "Triton loads it, but answers: [400]"),
     ],
 )
 def test_hints_on_a_queue_that_refuses(quick, verdict, answer, hint):
