@@ -49,7 +49,7 @@ test: env ## run every test, the notebooks among them
 	@$(PYTHON) -m ruff check --quiet .
 	@$(PYTHON) -m ruff format --quiet --check .
 	@$(PYTHON) -m serving_kit models
-	@$(PYTHON) -m pytest -n 2 --dist loadgroup
+	@$(PYTHON) -m pytest -n 2 --dist loadscope
 
 .PHONY: soak
 soak: env ## run the tests of endurance at their full length

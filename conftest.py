@@ -12,6 +12,7 @@ from collections import defaultdict
 from pathlib import Path
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 ROOT = Path(__file__).parent
 MARK = "SERVING_KIT_TEST_SESSION"
@@ -35,8 +36,11 @@ def soak(pytestconfig):
 
 def pytest_sessionstart(session):
     if is_worker(session.config):
-        # Beside another worker; what one of them stops shall not be what the other has started.
-        os.environ["SERVING_KIT_SERVERS"] += f"-{session.config.workerinput['workerid']}"
+        # Beside another worker: what one has started is not for the other to stop, or to count.
+        folder = Path(os.environ["TMPDIR"], session.config.workerinput["workerid"])
+        folder.mkdir()
+        os.environ["TMPDIR"] = tempfile.tempdir = str(folder)
+        os.environ["SERVING_KIT_SERVERS"] = str(folder / "pytest-of-servers")
         return
     os.environ[MARK] = uuid.uuid4().hex
     # A folder of our own for temporary files shows which of them stay.
@@ -56,16 +60,20 @@ def is_worker(config):
     return hasattr(config, "workerinput")
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items):
-    """Keep what shares files or servers in one worker, should there be several.
+class ByFile(LoadScopeScheduling):
+    """Gives each file to one worker, as its fixtures are made once; and all notebooks to one.
 
-    Each file is a group of its own, as its fixtures are made once for it; notebooks are one
-    group, because they use what earlier ones have made.
+    Notebooks use what earlier ones have made. (pytest-xdist 3.8 has groups for such things, which
+    pytest 9 does not let it write into the names of tests.)
     """
-    for item in items:
-        group = "notebooks" if item.path.suffix == ".ipynb" else str(item.path.relative_to(ROOT))
-        item.add_marker(pytest.mark.xdist_group(group))
+
+    def _split_scope(self, nodeid):
+        file = nodeid.partition("::")[0]
+        return "notebooks" if file.endswith(".ipynb") else file
+
+
+def pytest_xdist_make_scheduler(config, log):
+    return ByFile(config, log)
 
 
 def pytest_runtest_logreport(report):
@@ -107,12 +115,16 @@ def snapshot():
     status = subprocess.run(
         ["git", "status", "--porcelain"], cwd=ROOT, capture_output=True, text=True, check=False
     )
+    temporary = Path(os.environ["TMPDIR"])
+    workers = list(temporary.glob("gw*"))  # each of pytest-xdist's has a folder of its own
     return {
         "shared memory": {file.name for file in Path("/dev/shm").iterdir()},
         "temporary file": {
             file.name
-            for file in Path(os.environ["TMPDIR"]).iterdir()
-            if not file.name.startswith("pytest-of-")  # pytest removes these itself, later
+            for folder in (temporary, *workers)
+            for file in folder.iterdir()
+            # pytest removes its own itself, later
+            if file not in workers and not file.name.startswith("pytest-of-")
         },
         "file": set(status.stdout.splitlines()),
     }

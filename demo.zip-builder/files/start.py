@@ -5,6 +5,8 @@ run.sh and run_cloud.sh call this after the set-up. A process of its own, ``supe
 """
 
 import argparse
+import contextlib
+import re
 import signal
 import subprocess
 import sys
@@ -21,6 +23,9 @@ from serving_kit.server import TritonServer
 
 HERE = Path(__file__).resolve().parent
 PAGE_PORT = 7860
+PORT_SETTINGS, ANY_PORTS = ("http_port", "grpc_port", "metrics_port"), (None, None, None)
+#: How the kit, or Triton, says that a port is somebody else's.
+TAKEN = re.compile(r"is taken by another program|already in use|port is already allocated")
 #: The line in which server.py says where it listens begins so.
 PAGE_LINE = "page "
 #: gradio takes some seconds to import, and more on a slow disk.
@@ -67,14 +72,9 @@ def serve(host: str, port: int | None, logs: Path | None) -> None:
     """
     if logs:
         logs.mkdir(parents=True, exist_ok=True)
-    http, grpc, metrics = free_or_any(TRITON_PORTS)
-    with TritonServer(
-        MODEL_REPOSITORY,
-        http_port=http,
-        grpc_port=grpc,
-        metrics_port=metrics,
-        log_file=logs and logs / "triton.log",
-    ) as server:
+    with contextlib.ExitStack() as stack:
+        server = start_triton(logs and logs / "triton.log")
+        stack.callback(server.stop)
         choice = server.choice
         print(f"choice    {choice.mode} on the {choice.device.upper()}: {choice.why}")
         print(f"server    {server}, ready in {server.ready_after:.1f} s")
@@ -96,6 +96,24 @@ def serve(host: str, port: int | None, logs: Path | None) -> None:
             wait_for_end(server, page, said)
         finally:
             end(page)
+
+
+def start_triton(log_file: Path | None) -> TritonServer:
+    """Start Triton on its usual ports, or on others, should somebody have taken one by then.
+
+    Raises:
+        ServerError: it cannot be started.
+    """
+    for ports in (free_or_any(TRITON_PORTS), ANY_PORTS):
+        server = TritonServer(
+            MODEL_REPOSITORY, **dict(zip(PORT_SETTINGS, ports, strict=True)), log_file=log_file
+        )
+        try:
+            return server.start()
+        except ServerError as error:
+            if ports == ANY_PORTS or not TAKEN.search(str(error)):
+                raise
+    raise AssertionError("unreachable")
 
 
 def free_or_any(ports: tuple[int, ...], address: str = "127.0.0.1") -> tuple[int | None, ...]:

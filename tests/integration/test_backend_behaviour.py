@@ -177,7 +177,7 @@ def test_loading_again_and_again_grows_nothing(small_repository, soak):
         def state():
             processes = len(supervisor.processes_of(server._run_dir))
             segments = len(list(Path("/dev/shm").glob(f"{server._run_dir.name}*")))
-            return processes, segments, triton.num_fds()
+            return np.array([processes, segments, triton.num_fds()])
 
         def reload(times):
             for _ in range(times):
@@ -189,7 +189,7 @@ def test_loading_again_and_again_grows_nothing(small_repository, soak):
         before, memory = state(), triton.memory_info().rss
         # Processes, segments and descriptors are counted: one that stays shows at the first time.
         reload(100 if soak else 2)
-        assert state() == before
+        assert (state() <= before).all()  # a connection may have been closed since
         assert triton.memory_info().rss < memory + 20 * 2**20
 
 

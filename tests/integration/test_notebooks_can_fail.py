@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -21,14 +22,17 @@ def kit(tmp_path):
     kit = tmp_path / "kit"
     for folder in ("src", "backends"):
         shutil.copytree(ROOT / folder, kit / folder, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copytree(
-        ROOT / "model_repository", kit / "model_repository", ignore=shutil.ignore_patterns("[0-9]*")
-    )
+    shutil.copytree(ROOT / "model_repository", kit / "model_repository", ignore=exported_versions)
     (kit / "assets").symlink_to(ROOT / "assets")
     (kit / "notebooks").mkdir()
     for file in (LESSON, "pyproject.toml", "conftest.py"):
         shutil.copyfile(ROOT / file, kit / file)
     return kit
+
+
+def exported_versions(folder, names):
+    """For ``copytree``: leave out what was exported, and keep the versions that are sources."""
+    return [name for name in names if (Path(folder) / name / "export.json").exists()]
 
 
 def run_lesson(kit):
