@@ -87,6 +87,8 @@ def pytest_sessionfinish(session):
     """Compare processes, files, shared memory and what git sees with before the tests."""
     if is_worker(session.config):
         return
+    from serving_kit import runs, supervisor
+
     deadline = time.monotonic() + LEFTOVER_SECONDS
     while (left := leftovers(session.config.before)) and time.monotonic() < deadline:
         time.sleep(0.5)
@@ -94,6 +96,9 @@ def pytest_sessionfinish(session):
     for pid in processes()[0]:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
+    # What their supervisors would have cleaned up, had they not been among the killed.
+    for run_dir in Path(os.environ["TMPDIR"]).rglob(f"{runs.RUN_PREFIX}*"):
+        supervisor.clean_up(run_dir)
     shutil.rmtree(os.environ["TMPDIR"], ignore_errors=True)
     if left:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED

@@ -14,8 +14,9 @@ from painter import PageError, Painter
 from scratch import EVERY_SECONDS
 from words import LANGUAGES, language_of, say, translations
 
+from serving_kit.pictures import MOST_PIXELS
 from serving_kit.styles import DEFAULT_STYLE, STYLES
-from serving_kit.uploads import MAX_BYTES, MAX_PIXELS
+from serving_kit.uploads import MAX_BYTES
 
 HERE = Path(__file__).parent
 SECOND_STYLE = "red_ember"
@@ -38,7 +39,7 @@ def told_in(language: str) -> Iterator[None]:
         if not isinstance(error, PageError):
             traceback.print_exc()
         key = str(error) if isinstance(error, PageError) else "broken"
-        limits = {"megabytes": MAX_BYTES // 1_000_000, "megapixels": MAX_PIXELS // 1_000_000}
+        limits = {"megabytes": MAX_BYTES // 1_000_000, "megapixels": MOST_PIXELS // 1_000_000}
         raise gr.Error(say(key, language, **limits), print_exception=False) from None
 
 

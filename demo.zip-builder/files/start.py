@@ -7,7 +7,6 @@ run.sh and run_cloud.sh call this after the set-up. A process of its own, ``supe
 import argparse
 import contextlib
 import re
-import signal
 import subprocess
 import sys
 import time
@@ -16,9 +15,10 @@ from pathlib import Path
 from infer import stylize
 
 from serving_kit.docker import TRITON_PORTS
-from serving_kit.errors import ServerError, ServingKitError
+from serving_kit.errors import ServerError
 from serving_kit.paths import MODEL_REPOSITORY
 from serving_kit.ports import free_ports
+from serving_kit.programs import run_program
 from serving_kit.server import TritonServer
 
 HERE = Path(__file__).resolve().parent
@@ -34,19 +34,9 @@ STOP_SECONDS = 10
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Return 1 when something failed, and 130 or 143 after Ctrl-C or a signal to end."""
+    """Return 1 when something failed, and 130 after Ctrl-C; see ``run_program``."""
     options = _parser().parse_args(arguments)
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's "&" may have closed it
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda number, _: sys.exit(128 + number))
-    try:
-        serve(options.host, options.port, options.logs)
-    except ServingKitError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("\ninterrupted; everything that was started is stopped", file=sys.stderr)
-        return 130
+    return run_program(lambda: serve(options.host, options.port, options.logs))
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -73,9 +73,9 @@ WORDS = {
         "这张照片已按约定删除，请重新放入。",
     ),
     "not a picture": (
-        "This file is not a picture that can be read, or it is damaged. "
+        "This file is not a picture that can be read, or it is damaged or animated. "
         "Please give a JPEG, PNG or WebP.",
-        "无法读取此文件，它可能不是图片或已损坏。请使用 JPEG、PNG 或 WebP 图片。",
+        "无法读取此文件，它可能不是图片、已损坏，或是动图。请使用 JPEG、PNG 或 WebP 图片。",
     ),
     "too large": (
         "This picture is larger than {megabytes} MB or {megapixels} million pixels. "

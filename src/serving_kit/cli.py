@@ -3,7 +3,6 @@
 import argparse
 import contextlib
 import os
-import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from serving_kit import openblas
-from serving_kit.errors import ServingKitError
 from serving_kit.paths import CAT, MODEL_REPOSITORY
+from serving_kit.programs import run_program
 from serving_kit.styles import DEFAULT_STYLE, STYLES
 
 
@@ -20,17 +19,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one verb; return its exit code: 0, 1 after printing one sentence, 130 after Ctrl-C."""
     options = _parser().parse_args(arguments)
     os.environ.update(openblas.environment())  # before any verb imports OneFlow
-    # "kill" and a closed terminal end the program as Ctrl-C does: what it opened is closed.
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda number, _: sys.exit(128 + number))
-    try:
-        return options.verb(options) or 0
-    except ServingKitError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("\ninterrupted; everything that was started is stopped", file=sys.stderr)
-        return 130
+    return run_program(lambda: options.verb(options))
 
 
 def _parser() -> argparse.ArgumentParser:

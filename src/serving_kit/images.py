@@ -14,6 +14,7 @@ __all__ = [
     "contact_sheet",
     "decode_image",
     "load_image",
+    "read_file",
     "read_image",
     "recover_image",
     "resize",
@@ -36,16 +37,25 @@ def read_image(path: str | Path) -> np.ndarray:
     Raises:
         ImageError: there is no such file, it is not a picture, or it is too large.
     """
+    return decode_image(read_file(path), name=str(path))
+
+
+def read_file(path: str | Path, size: int = -1) -> bytes:
+    """Return the bytes of a picture file, of a larger one the first ``size``.
+
+    Raises:
+        ImageError: there is no such file, or it cannot be read.
+    """
     path = Path(path)
     if not path.exists():
         raise ImageError(f"there is no file {path}; give the path of a picture")
     if not path.is_file():
         raise ImageError(f"{path} is a folder or a device; give the path of a picture")
     try:
-        content = path.read_bytes()
+        with path.open("rb") as file:
+            return file.read(size)
     except OSError as error:
         raise ImageError(f"{path} cannot be read: {error.strerror}") from None
-    return decode_image(content, name=str(path))
 
 
 def decode_image(content: bytes, name: str = "the picture") -> np.ndarray:

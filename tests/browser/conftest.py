@@ -1,12 +1,24 @@
-"""A headless Chromium, and pages in it that notice requests to other hosts and errors."""
+"""A headless Chromium, and pages in it that notice requests to other hosts and errors.
+
+And the demo's page, server.py, with a real Triton behind it.
+"""
 
 import os
 import shutil
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 from urllib.parse import urlsplit
 
 import pytest
 from playwright.sync_api import sync_playwright
+
+from serving_kit.models import ALL_STYLES, repository_for
+from serving_kit.ports import free_ports
+from serving_kit.server import TritonServer
+
+sys.path.insert(0, str(Path(__file__).parent))  # which pytest's importlib mode does not do
+import demo_page
 
 HERE = {"127.0.0.1", "localhost", "::1"}
 FLAGS = [
@@ -103,3 +115,38 @@ def page(new_page):
 def phone(new_page):
     """A page on a phone, in English."""
     return new_page(PHONE, locale="en-US")
+
+
+@pytest.fixture(scope="session")
+def triton():
+    """The Triton behind the page: it serves all styles, and comes back on the same ports."""
+    http, grpc, metrics = free_ports((None, None, None))
+    with TritonServer(
+        repository_for(models=[ALL_STYLES]),
+        models=[ALL_STYLES],
+        http_port=http,
+        grpc_port=grpc,
+        metrics_port=metrics,
+    ) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def make_demo(triton, tmp_path_factory):
+    """Makes pages that are not started, ``make_demo(DEMO_ROOT_PATH="/demo")``."""
+
+    def make_demo(**options):
+        folder = tmp_path_factory.mktemp("demo")
+        (folder / "temporary").mkdir()
+        return demo_page.DemoPage(
+            demo_page.lay_out(folder / "zip"), triton.url, folder / "temporary", **options
+        )
+
+    return make_demo
+
+
+@pytest.fixture(scope="session")
+def demo(make_demo):
+    """The page that tests share."""
+    with demo_page.running(make_demo()) as page:
+        yield page

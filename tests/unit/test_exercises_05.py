@@ -5,7 +5,6 @@ import shutil
 
 import pytest
 
-from serving_kit import exercises
 from serving_kit.config_text import parse_config
 from serving_kit.exercises import lesson_05
 from serving_kit.graph_folder import GraphFolder
@@ -33,15 +32,6 @@ output [
 ]
 instance_group [ { count: 2 kind: KIND_CPU } ]
 """
-
-
-@pytest.fixture
-def verdict(capsys):
-    def check(number, answer):
-        exercises.check(number, answer)
-        return capsys.readouterr().out.removeprefix(f"{number}  ").strip()
-
-    return check
 
 
 # 05.1

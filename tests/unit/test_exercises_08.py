@@ -7,19 +7,7 @@ from urllib.request import urlopen
 
 import pytest
 
-from serving_kit import exercises
 from serving_kit.exercises import lesson_08
-
-
-@pytest.fixture
-def verdict(capfd):
-    def check(number, answer):
-        exercises.check(number, answer)
-        line = capfd.readouterr().out.splitlines()[-1]
-        assert line.startswith(f"{number}  ")
-        return line.removeprefix(f"{number}  ")
-
-    return check
 
 
 @pytest.fixture(scope="module")

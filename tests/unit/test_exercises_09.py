@@ -4,7 +4,6 @@ import cv2
 import numpy as np
 import pytest
 
-from serving_kit import exercises
 from serving_kit.paths import MODEL_REPOSITORY
 
 WEIGHTS = """
@@ -27,15 +26,6 @@ CONFIG = (
         '      output_map { key: "OUTPUT_0"',
     )
 ) + WEIGHTS
-
-
-@pytest.fixture
-def verdict(capsys):
-    def check(number, answer):
-        exercises.check(number, answer)
-        return capsys.readouterr().out.splitlines()[-1].removeprefix(f"{number}  ")
-
-    return check
 
 
 # 09.1

@@ -7,17 +7,6 @@ from collections import Counter
 
 import pytest
 
-from serving_kit import exercises
-
-
-@pytest.fixture
-def verdict(capsys):
-    def check(number, answer):
-        exercises.check(number, answer)
-        return capsys.readouterr().out.removeprefix(f"{number}  ").strip()
-
-    return check
-
 
 @pytest.mark.parametrize("number", ["10.1", "10.2"])
 def test_anything_else_than_a_function_is_told_so(verdict, number):

@@ -8,18 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from serving_kit import exercises
-
-
-@pytest.fixture
-def verdict(capsys):
-    def check(number, answer):
-        exercises.check(number, answer)
-        return capsys.readouterr().out.splitlines()[-1].removeprefix(f"{number}  ")
-
-    return check
-
-
 # 12.1
 
 

@@ -12,24 +12,12 @@ import numpy as np
 import pytest
 import tritonclient.http as httpclient
 
-from serving_kit import exercises
 from serving_kit.client import infer
 from serving_kit.exercises import lesson_06, lesson_07
 from serving_kit.exercises._answers import NotYet
 from serving_kit.exercises._in_time import call_in_time
 
 NUMBERS = ["06.1", "06.2", "07.1", "07.2"]
-
-
-@pytest.fixture
-def verdict(capfd):
-    def check(number, answer):
-        exercises.check(number, answer)
-        line = capfd.readouterr().out.splitlines()[-1]
-        assert line.startswith(f"{number}  ")
-        return line.removeprefix(f"{number}  ")
-
-    return check
 
 
 @pytest.fixture(scope="module")

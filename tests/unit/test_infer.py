@@ -57,9 +57,13 @@ def test_somebody_else_answers(infer, tmp_path, answer):
 
 def test_what_is_wrong_with_the_picture_is_told_before_triton_is_asked(infer, tmp_path, nobody):
     (tmp_path / "notes.png").write_text("not a picture")
-    with pytest.raises(ImageError, match="is not a JPEG, PNG or WebP picture"):
+    with pytest.raises(ImageError, match="is text; expected a JPEG, PNG or WebP"):
         infer.stylize(tmp_path / "notes.png", tmp_path / "result.jpg", url=nobody)
-    (tmp_path / "bomb.jpg").write_bytes(b"\xff\xd8\xff\xc0\0\x11\x08\xff\xff\xff\xff\3" + bytes(9))
+    frame, scan_and_end = (
+        b"\xff\xc0\0\x11\x08\xff\xff\xff\xff\3" + bytes(9),
+        b"\xff\xda\0\2\xff\xd9",
+    )
+    (tmp_path / "bomb.jpg").write_bytes(b"\xff\xd8" + frame + scan_and_end)
     with pytest.raises(TooLargeError, match="has 65535 x 65535 pixels"):
         infer.stylize(tmp_path / "bomb.jpg", tmp_path / "result.jpg", url=nobody)
     with pytest.raises(StyleError, match="did you mean 'red_ember'"):

@@ -43,13 +43,17 @@ class PictureError(ValueError):
     """A picture that is not taken; the message goes on from "the picture"."""
 
 
+class TooManyPixelsError(PictureError):
+    """It would take too much memory to decode."""
+
+
 def check(content: bytes) -> None:
     """Check a stranger's picture before it is decoded: format, completeness, number of pixels.
 
     Only the file's structure is read, so that a small file cannot cost much.
 
     Raises:
-        PictureError: what was found, and what was expected.
+        PictureError: what was found, and what was expected; of it TooManyPixelsError.
     """
     if not content:
         raise PictureError(f"is empty; {EXPECTED}")
@@ -61,7 +65,7 @@ def check(content: bytes) -> None:
     if not width * height:
         raise PictureError(f"has {width} x {height} pixels; expected 1 or more each way")
     if width * height > MOST_PIXELS:
-        raise PictureError(
+        raise TooManyPixelsError(
             f"has {width} x {height} pixels, {width * height / 1e6:.0f} million; expected "
             f"{MOST_PIXELS / 1e6:.0f} million at most"
         )

@@ -3,6 +3,8 @@
 import re
 from collections.abc import Callable
 
+import numpy as np
+
 MAX_CHARACTERS = 160
 _COLOUR = re.compile(r"\x1b\[[\d;]*m")
 
@@ -26,6 +28,17 @@ def call(function: Callable, *arguments: object) -> object:
         return function(*arguments)
     except Exception as error:
         raise NotYet(f"your function raised {first_line(error)}") from error
+
+
+def one_number(found: object) -> float:
+    """Return what a learner's function returned, which is to be a number.
+
+    Raises:
+        NotYet: it is something else.
+    """
+    if not np.isscalar(found) or isinstance(found, str):
+        raise NotYet(f"your function returned {describe(found)}; let it return one number.")
+    return found
 
 
 def first_line(error: Exception) -> str:

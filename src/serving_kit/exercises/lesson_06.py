@@ -10,7 +10,7 @@ import numpy as np
 import tritonclient.http as httpclient
 from tritonclient.utils import InferenceServerException
 
-from serving_kit.exercises._answers import NotYet, call, describe
+from serving_kit.exercises._answers import NotYet, call, describe, one_number
 from serving_kit.exercises._in_time import SECONDS, call_in_time
 from serving_kit.ports import HOST, free_ports
 from serving_kit.server import TritonServer
@@ -78,9 +78,7 @@ def exercise_2(mean_milliseconds: Callable) -> str:
     """Check a function that takes a mean time from what Triton counted before and after."""
     # As in lesson 06: totals since the server started, in nanoseconds.
     before, after = _statistics(3, 9_000_000_000), _statistics(5, 9_300_000_000)
-    found = call(mean_milliseconds, before, after)
-    if not np.isscalar(found) or isinstance(found, str):
-        raise NotYet(f"your function returned {describe(found)}; let it return one number.")
+    found = one_number(call(mean_milliseconds, before, after))
     hints = {
         1860.0: "that is the mean since the server started; what happened in between?",
         300.0: "that is the time of all requests in between; how many were they?",

@@ -12,7 +12,7 @@ from tritonclient.utils import InferenceServerException
 
 from serving_kit.client import infer
 from serving_kit.errors import ClientError
-from serving_kit.exercises._answers import NotYet, call, describe, first_line
+from serving_kit.exercises._answers import NotYet, call, describe, first_line, one_number
 from serving_kit.server import TritonServer
 from serving_kit.triton_log import causes_in
 
@@ -51,7 +51,7 @@ def exercise_1(average_batch: Callable) -> str:
     # The painter comes first, and its last version has run nothing yet.
     before = _metrics(painter=[(40, 10)], finder=[(100, 100), (0, 0)])
     after = _metrics(painter=[(70, 20)], finder=[(260, 110), (80, 20)])
-    found = _number(call(average_batch, before, after, "finder"))
+    found = one_number(call(average_batch, before, after, "finder"))
     hints = {
         3.0: "that is the painter's, which comes first in the text.",
         3.5: "that is the painter's since the server started.",
@@ -65,15 +65,9 @@ def exercise_1(average_batch: Callable) -> str:
     if not np.isclose(found, 8.0):
         hint = next((hints[h] for h in hints if np.isclose(found, h)), "expected 8.")
         raise NotYet(f"you found {found:g} for 240 rows in 30 runs: {hint}")
-    if not np.isclose(_number(call(average_batch, after, after, "finder")), 0.0):
+    if not np.isclose(one_number(call(average_batch, after, after, "finder")), 0.0):
         raise NotYet("right, but without a run in between, let it return 0.")
     return "Rows through runs: whether Triton makes batches, at a glance."
-
-
-def _number(found: object) -> float:
-    if not np.isscalar(found) or isinstance(found, str):
-        raise NotYet(f"your function returned {describe(found)}; let it return one number.")
-    return found
 
 
 def _metrics(**models: list[tuple[int, int]]) -> str:
