@@ -1,9 +1,12 @@
 """The processes that are compared: the style network in one layout, run in one way.
 
 ``contestants.py LAYOUT WAY IMAGE ANSWER`` prepares one, saves its answer to the image, an
-``.npy`` file like it, and then has its turns.
+``.npy`` file like it, and then has its turns. Not layouts, but taken as such: ``"ONNX Runtime"``
+with a number of threads, ``folder`` with a saved graph's, and ``HTTP``, by
+tritonclient as it comes, with a server's host:port.
 """
 
+import contextlib
 import importlib.util
 import sys
 import tempfile
@@ -23,9 +26,18 @@ def main() -> None:
     """Prepare what the command line says, save its answer, and have turns."""
     layout, way, image_file, answer_file = sys.argv[1:]
     image = np.load(image_file)
-    run = onnx_runtime(int(way), image) if layout == "ONNX Runtime" else oneflow(layout, way, image)
-    np.save(answer_file, run())
-    answer_turns(run)
+    with contextlib.ExitStack() as stack:
+        if layout == "ONNX Runtime":
+            run = onnx_runtime(int(way), image)
+        elif layout == "HTTP":
+            from tritonclient.http import InferenceServerClient
+            from ways import over_http
+
+            run = stack.enter_context(over_http(way, image, client_class=InferenceServerClient))
+        else:
+            run = oneflow(layout, way, image)
+        np.save(answer_file, run())
+        answer_turns(run)
 
 
 def onnx_runtime(threads: int, image: np.ndarray) -> Callable[[], np.ndarray]:

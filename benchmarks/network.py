@@ -23,6 +23,7 @@ from serving_kit.styles import DEFAULT_STYLE, style_index
 HERE = Path(__file__).parent
 ROUNDS = 8
 REFERENCE = "ONNX Runtime"
+ONE_THREAD = f"{REFERENCE}, one thread"
 FAST, TEXTBOOK = "OneFlow, fast, saved graph", "OneFlow, textbook, saved graph"
 OWN_KERNELS = "OpenBLAS's own kernels"
 
@@ -83,7 +84,7 @@ class _Files:
 def _commands(files: _Files) -> Iterator[tuple[str, list]]:
     """Yield the name and the command of each contestant of this environment."""
     program = [sys.executable, HERE / "contestants.py"]
-    for name, threads in ((REFERENCE, "0"), (f"{REFERENCE}, one thread", "1")):
+    for name, threads in ((REFERENCE, "0"), (ONE_THREAD, "1")):
         yield name, [*program, "ONNX Runtime", threads, files.image, files.answer(name)]
     for layout in LAYOUTS:
         for way in WAYS:
@@ -124,6 +125,10 @@ def _section(seen: dict[str, Summary | str], differences: dict[str, float | None
             Ratio(
                 f"fast saved graph / {REFERENCE}", quotient(seen[FAST], seen[REFERENCE]),
                 "3.0 at most",
+            ),
+            Ratio(
+                f"fast saved graph / {ONE_THREAD}, as it has itself",
+                quotient(seen[FAST], seen[ONE_THREAD]), "none",
             ),
             Ratio(
                 "textbook saved graph / fast saved graph", quotient(seen[TEXTBOOK], seen[FAST]),

@@ -17,17 +17,18 @@ from tritonclient.utils import np_to_triton_dtype
 from turns import Contestant, Summary, take_turns, turn_of
 
 from serving_kit import openblas
+from serving_kit.client import HttpClient, keep_freed_memory
 from serving_kit.images import load_image
 from serving_kit.models import ONE_STYLE as MODEL
 from serving_kit.models import SIZE
 from serving_kit.paths import CAT, MODEL_REPOSITORY
 from serving_kit.server import TritonServer
 
-ROUNDS = 25
+ROUNDS = 50
 PIPELINE = "stylize_jpeg"
-IN_PROCESS, HTTP, GRPC, SHARED, ENSEMBLE = (
-    "saved graph in process", "HTTP", "gRPC", "HTTP with system shared memory",
-    "ensemble, JPEG in and out",
+IN_PROCESS, HTTP, AS_IT_COMES, GRPC, SHARED, ENSEMBLE = (
+    "saved graph in process", "HTTP", "HTTP, tritonclient as it comes", "gRPC",
+    "HTTP with system shared memory", "ensemble, JPEG in and out",
 )  # fmt: skip
 #: What a turn does, from the picture as an array to the answer as an array.
 Request = Callable[[], np.ndarray]
@@ -36,50 +37,63 @@ TEXT = f"""\
 `fast_neural_style` at 1x3x{SIZE}x{SIZE}, from array to array. *In process* is the saved graph of
 the model repository called without Triton, in a process with the environment of the backend's
 workers. The others are requests to one Triton with one instance, one at a time; each copies the
-picture into its request, and the answer out. The ensemble is `{PIPELINE}`: its arrays are the bytes
-of the cat's JPEG and those of the painted one, so that it also decodes, resizes and encodes, which
-the others leave to the client."""
+picture into its request, and the answer out. *HTTP* is the kit's client (`client.py`): that of
+tritonclient with two settings, larger reads and freed memory that is kept for the next request; one
+row is without them. The ensemble is `{PIPELINE}`: its arrays are the bytes of the cat's JPEG and
+those of the painted one, so that it also decodes, resizes and encodes, which the others leave to
+the client."""
 
 
 def measure(rounds: int) -> Section:
     """Compare the ways."""
     image, _, _ = load_image(CAT, SIZE, SIZE)
     graph = style_graph()
+    keep_freed_memory()
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         server = stack.enter_context(
             TritonServer(MODEL_REPOSITORY, models=[PIPELINE], mode="local")
         )
-        alone = stack.enter_context(contextlib.closing(in_process(graph, image, Path(folder))))
-        turns = {IN_PROCESS: alone.turn}
-        for name, way in {HTTP: over_http, GRPC: over_grpc, SHARED: over_shared_memory}.items():
-            request = stack.enter_context(way(server, image))
-            turns[name] = lambda request=request: turn_of(request)
+        np.save(Path(folder) / "image.npy", image)
         jpeg = np.frombuffer(CAT.read_bytes(), np.uint8)
-        request = stack.enter_context(over_http(server, jpeg, PIPELINE, ("PICTURE", "JPEG")))
-        turns[ENSEMBLE] = lambda: turn_of(request)
+        processes = {IN_PROCESS: ("folder", graph), AS_IT_COMES: ("HTTP", server.url)}
+        requests = {
+            HTTP: over_http(server.url, image),
+            GRPC: over_grpc(server.grpc_url, image),
+            SHARED: over_shared_memory(server.url, image),
+            ENSEMBLE: over_http(server.url, jpeg, PIPELINE, ("PICTURE", "JPEG")),
+        }
+        turns = {}
+        for name in (IN_PROCESS, HTTP, AS_IT_COMES, GRPC, SHARED, ENSEMBLE):
+            if name in processes:
+                contestant = process(*processes[name], Path(folder))
+                turns[name] = stack.enter_context(contextlib.closing(contestant)).turn
+            else:
+                request = stack.enter_context(requests[name])
+                turns[name] = lambda request=request: turn_of(request)
         seen = take_turns(turns, rounds)
     return _section(seen)
 
 
-def in_process(graph: Path, image: np.ndarray, folder: Path) -> Contestant:
-    """Return a process that calls a saved graph."""
-    np.save(folder / "image.npy", image)
+def process(layout: str, way: Path | str, folder: Path) -> Contestant:
+    """Return a process that has what ``contestants.py`` calls a layout and a way."""
     program = Path(__file__).with_name("contestants.py")
     return Contestant(
-        [sys.executable, program, "folder", graph, folder / "image.npy", folder / "answer.npy"],
+        [sys.executable, program, layout, way, folder / "image.npy", folder / "answer.npy"],
         openblas.environment(),
     )
 
 
 @contextlib.contextmanager
 def over_http(
-    server: TritonServer,
+    url: str,
     image: np.ndarray,
     model: str = MODEL,
     names: tuple[str, str] = ("INPUT_0", "OUTPUT_0"),
+    *,
+    client_class: type[httpclient.InferenceServerClient] = HttpClient,
 ) -> Iterator[Request]:
     """Give a request over HTTP with a binary body, for one input and one output."""
-    with httpclient.InferenceServerClient(server.url) as client:
+    with client_class(url) as client:
 
         def request() -> np.ndarray:
             tensor = httpclient.InferInput(names[0], image.shape, np_to_triton_dtype(image.dtype))
@@ -90,9 +104,9 @@ def over_http(
 
 
 @contextlib.contextmanager
-def over_grpc(server: TritonServer, image: np.ndarray) -> Iterator[Request]:
+def over_grpc(url: str, image: np.ndarray) -> Iterator[Request]:
     """Give a request over gRPC."""
-    with grpcclient.InferenceServerClient(server.grpc_url) as client:
+    with grpcclient.InferenceServerClient(url) as client:
 
         def request() -> np.ndarray:
             tensor = grpcclient.InferInput("INPUT_0", image.shape, "FP32")
@@ -103,13 +117,13 @@ def over_grpc(server: TritonServer, image: np.ndarray) -> Iterator[Request]:
 
 
 @contextlib.contextmanager
-def over_shared_memory(server: TritonServer, image: np.ndarray) -> Iterator[Request]:
+def over_shared_memory(url: str, image: np.ndarray) -> Iterator[Request]:
     """Give a request over HTTP whose tensors lie in memory that client and server share."""
     with contextlib.ExitStack() as stack:
         memory = SharedMemory(create=True, size=2 * image.nbytes)
         stack.callback(memory.unlink)
         stack.callback(memory.close)
-        client = stack.enter_context(httpclient.InferenceServerClient(server.url))
+        client = stack.enter_context(HttpClient(url))
         client.register_system_shared_memory("pictures", f"/{memory.name}", memory.size)
         stack.callback(client.unregister_system_shared_memory, "pictures")
         tensor = httpclient.InferInput("INPUT_0", image.shape, "FP32")

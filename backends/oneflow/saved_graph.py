@@ -7,6 +7,7 @@ backend's worker, in a notebook, in a test.
 import gc
 import itertools
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -93,12 +94,15 @@ class SavedGraph:
             variable_names=[spec.name for spec in self.folder.variables],
         )
 
-    def __call__(self, *arrays: np.ndarray) -> tuple[np.ndarray, ...]:
+    def __call__(
+        self, *arrays: np.ndarray, out: Sequence[np.ndarray] | None = None
+    ) -> tuple[np.ndarray, ...]:
         """Run the graph once.
 
         Args:
             arrays: one for each input, of exactly its shape and data type; or with n rows instead
                 of one, after ``add_batch(n)``.
+            out: arrays to write the answers to; new ones when left out.
 
         Returns:
             One array for each output, in the order in which ``build`` returned them.
@@ -110,7 +114,12 @@ class SavedGraph:
         plan = self._plans[tuple(array.shape for array in arrays)]
         outputs = plan.run([flow.tensor(_plain(array), device=self.device) for array in arrays])
         # Copied: numpy() shows the output's own memory, which the next run writes to.
-        return tuple(output.numpy().copy() for output in outputs)
+        results = [output.numpy() for output in outputs]
+        if out is None:
+            return tuple(result.copy() for result in results)
+        for target, result in zip(out, results, strict=True):
+            np.copyto(target, result)
+        return tuple(out)
 
     def _check_inputs(self, arrays: tuple[np.ndarray, ...]) -> None:
         specs = self.folder.inputs

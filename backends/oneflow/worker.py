@@ -152,18 +152,15 @@ class Worker:
     def run(self, rows: int) -> None:
         """Answer the first ``rows`` rows of the inputs, with as few runs as the plans allow."""
         if not self.batched:
-            self._run(slice(None), self.tensors.inputs)
+            self.graph(*self.tensors.inputs, out=self.tensors.outputs)
             return
         begin = 0
         while begin < rows:
             n = next(n for n in self.plans if n <= rows - begin)
             where = slice(begin, begin + n)
-            self._run(where, [array[where] for array in self.tensors.inputs])
+            inputs, outputs = self.tensors.inputs, self.tensors.outputs
+            self.graph(*(array[where] for array in inputs), out=[array[where] for array in outputs])
             begin += n
-
-    def _run(self, where: slice, inputs: list[np.ndarray]) -> None:
-        for target, result in zip(self.tensors.outputs, self.graph(*inputs), strict=True):
-            np.copyto(target if where == slice(None) else target[where], result)
 
 
 class Unequal(ValueError):
