@@ -361,9 +361,9 @@ class TritonServer:
                     return True
                 # Triton has died, or the models were saved anew: it serves what nobody wants.
                 other.stop()
-            elif taken := {*self._wanted_ports} & {*record.ports}:
+            elif taken := [port for port in self._wanted_ports if port in record.ports]:
                 raise ServerError(
-                    f"port {taken.pop()} is taken by {other}, which this kit started to serve "
+                    f"port {taken[0]} is taken by {other}, which this kit started to serve "
                     f"{other.model_repository} in another way; stop it (make stop), or choose "
                     "another port"
                 )
