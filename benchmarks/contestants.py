@@ -1,9 +1,9 @@
 """The processes that are compared: the style network in one layout, run in one way.
 
 ``contestants.py LAYOUT WAY IMAGE ANSWER`` prepares one, saves its answer to the image, an
-``.npy`` file like it, and then has its turns. Not layouts, but taken as such: ``"ONNX Runtime"``
-with a number of threads, ``folder`` with a saved graph's, and ``HTTP``, by
-tritonclient as it comes, with a server's host:port.
+``.npy`` file like it, and then has its turns. Three LAYOUTs are something else: with "ONNX Runtime"
+the WAY is a number of threads, with "folder" that of a saved graph, and with "HTTP" the host:port
+of a server, which tritonclient asks as it comes.
 """
 
 import contextlib

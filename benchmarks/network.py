@@ -127,7 +127,7 @@ def _section(seen: dict[str, Summary | str], differences: dict[str, float | None
                 "3.0 at most",
             ),
             Ratio(
-                f"fast saved graph / {ONE_THREAD}, as it has itself",
+                f"fast saved graph / {ONE_THREAD} each",
                 quotient(seen[FAST], seen[ONE_THREAD]), "none",
             ),
             Ratio(

@@ -4,6 +4,7 @@ import contextlib
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from multiprocessing.shared_memory import SharedMemory
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from matplotlib.figure import Figure
 from report import Ratio, Section, Table, quotient
 from served import style_graph
 from tritonclient.utils import np_to_triton_dtype
-from turns import Contestant, Summary, take_turns, turn_of
+from turns import Contestant, Summary, Turn, take_turns, turn_of
 
 from serving_kit import openblas
 from serving_kit.client import HttpClient, keep_freed_memory
@@ -55,21 +56,23 @@ def measure(rounds: int) -> Section:
         )
         np.save(Path(folder) / "image.npy", image)
         jpeg = np.frombuffer(CAT.read_bytes(), np.uint8)
-        processes = {IN_PROCESS: ("folder", graph), AS_IT_COMES: ("HTTP", server.url)}
-        requests = {
-            HTTP: over_http(server.url, image),
-            GRPC: over_grpc(server.grpc_url, image),
-            SHARED: over_shared_memory(server.url, image),
-            ENSEMBLE: over_http(server.url, jpeg, PIPELINE, ("PICTURE", "JPEG")),
+
+        def here(way: AbstractContextManager[Request]) -> Turn:
+            request = stack.enter_context(way)
+            return lambda: turn_of(request)
+
+        def alone(layout: str, way: Path | str) -> Turn:
+            contestant = process(layout, way, Path(folder))
+            return stack.enter_context(contextlib.closing(contestant)).turn
+
+        turns = {
+            IN_PROCESS: alone("folder", graph),
+            HTTP: here(over_http(server.url, image)),
+            AS_IT_COMES: alone("HTTP", server.url),
+            GRPC: here(over_grpc(server.grpc_url, image)),
+            SHARED: here(over_shared_memory(server.url, image)),
+            ENSEMBLE: here(over_http(server.url, jpeg, PIPELINE, ("PICTURE", "JPEG"))),
         }
-        turns = {}
-        for name in (IN_PROCESS, HTTP, AS_IT_COMES, GRPC, SHARED, ENSEMBLE):
-            if name in processes:
-                contestant = process(*processes[name], Path(folder))
-                turns[name] = stack.enter_context(contextlib.closing(contestant)).turn
-            else:
-                request = stack.enter_context(requests[name])
-                turns[name] = lambda request=request: turn_of(request)
         seen = take_turns(turns, rounds)
     return _section(seen)
 

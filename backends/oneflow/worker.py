@@ -154,11 +154,11 @@ class Worker:
         if not self.batched:
             self.graph(*self.tensors.inputs, out=self.tensors.outputs)
             return
+        inputs, outputs = self.tensors.inputs, self.tensors.outputs
         begin = 0
         while begin < rows:
             n = next(n for n in self.plans if n <= rows - begin)
             where = slice(begin, begin + n)
-            inputs, outputs = self.tensors.inputs, self.tensors.outputs
             self.graph(*(array[where] for array in inputs), out=[array[where] for array in outputs])
             begin += n
 

@@ -1,5 +1,6 @@
 """Ask a running Triton to stylize a picture: what the command line, the demo and the tests use."""
 
+import functools
 import http.client
 import importlib
 import time
@@ -93,8 +94,9 @@ def stylize(
     return Stylized(before, after, model_input, model_output, milliseconds)
 
 
+@functools.cache  # once for a process
 def keep_freed_memory() -> None:
-    """Let glibc keep the memory of one request for the next; call it once, before the first.
+    """Let glibc keep the memory of one request for the next, from now on.
 
     By itself it gives large blocks back to the kernel when they are freed, and gets them again page
     by page: over HTTP up to 700 page faults for a picture of 256 x 256, more than a millisecond,
