@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import shutil
+import time
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from serving_kit.server import TritonServer
 
 SIZE = 64
 LOAD_SECONDS = 300
+SECONDS = 60
 
 _numbers = itertools.count(1)
 
@@ -50,6 +52,19 @@ def small_repository(tmp_path, small_version):
 def small_config(name):
     text = (MODEL_REPOSITORY / "fast_neural_style" / "configs" / "cpu.pbtxt").read_text()
     return text.replace("fast_neural_style", name).replace("256, 256", f"{SIZE}, {SIZE}")
+
+
+@pytest.fixture
+def wait_until():
+    """Wait for what comes a moment later; what never comes fails the test."""
+
+    def wait(condition):
+        deadline = time.monotonic() + SECONDS
+        while not condition():
+            assert time.monotonic() < deadline, "waited too long"
+            time.sleep(0.05)
+
+    return wait
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -45,13 +44,6 @@ def kit(registry, small_repository):
         )
 
     return run
-
-
-def wait_until(condition):
-    deadline = time.monotonic() + SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, "waited too long"
-        time.sleep(0.05)
 
 
 def supervisors(registry):
@@ -139,7 +131,7 @@ def test_it_survives_the_kernel_that_started_it(registry, small_repository):
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
-def test_a_start_that_is_cut_short_leaves_nothing(registry, small_repository, number):
+def test_a_start_that_is_cut_short_leaves_nothing(registry, small_repository, number, wait_until):
     command = [sys.executable, "-m", "serving_kit", "serve", "--repository", small_repository]
     process = subprocess.Popen(
         [*command, "--port", str(ports.free_ports((None,))[0])],
@@ -178,7 +170,7 @@ def test_something_else_answers_on_the_port(kit, small_repository):
     )
 
 
-def test_stale_records(kit, registry, small_repository, port):
+def test_stale_records(kit, registry, small_repository, port, wait_until):
     assert kit("serve", "--repository", small_repository, "--port", port).returncode == 0
     (record,) = registry.glob("*.json")
     text = record.read_text()
@@ -200,7 +192,7 @@ def test_stale_records(kit, registry, small_repository, port):
     bystander.wait()
 
 
-def test_triton_dies_behind_our_back(kit, registry, small_repository, port):
+def test_triton_dies_behind_our_back(kit, registry, small_repository, port, wait_until):
     assert kit("serve", "--repository", small_repository, "--port", port).returncode == 0
     (server,) = running_servers()
     for pid in supervisor.processes_of(server._run_dir):

@@ -9,7 +9,6 @@ import json
 import os
 import signal
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -115,13 +114,6 @@ def repository(tmp_path):
     folder = tmp_path / "models"
     (folder / "small").mkdir(parents=True)
     return folder
-
-
-def wait_until(condition):
-    deadline = time.monotonic() + SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, "waited too long"
-        time.sleep(0.05)
 
 
 def test_auto_takes_the_embedded_server_and_says_why(machine, monkeypatch):
@@ -304,7 +296,7 @@ def test_another_image_is_pulled_first(machine, repository, port):
         TritonServer(repository, mode="docker", image="me/mine:1", **ports_wanted).start()
 
 
-def test_a_killed_supervisor_leaves_no_container(machine, repository):
+def test_a_killed_supervisor_leaves_no_container(machine, repository, wait_until):
     machine.set(images=[docker.KIT_IMAGE])
     server = TritonServer(repository, mode="docker").start()
     os.kill(runs.supervisor_of(server._run_dir), signal.SIGKILL)
