@@ -230,6 +230,22 @@ def test_hints_on_many_at_once(quick, verdict, answer, hint):
     assert hint in verdict("07.2", answer)
 
 
+def test_triton_may_count_a_moment_after_it_has_answered(quick, verdict, monkeypatch):
+    real = httpclient.InferenceServerClient.get_inference_statistics
+    looks = []
+
+    def late(client, model):
+        found = real(client, model)
+        if len(looks) < 2:
+            found["model_stats"][0]["batch_stats"] = []
+        looks.append(found)
+        return found
+
+    monkeypatch.setattr(httpclient.InferenceServerClient, "get_inference_statistics", late)
+    assert verdict("07.2", paint_all_async).startswith("Right! Triton had ")
+    assert len(looks) == 3
+
+
 def test_one_after_the_other_is_noticed(verdict):
     told = verdict("07.2", lambda url, pictures: [infer(p, url=url) for p in pictures])
     assert "every answer is right, but Triton never had two requests at once" in told
