@@ -30,10 +30,10 @@ def main() -> None:
         if layout == "ONNX Runtime":
             run = onnx_runtime(int(way), image)
         elif layout == "HTTP":
-            from tritonclient.http import InferenceServerClient
-            from ways import over_http
+            import tritonclient.http
+            from ways import by_tritonclient
 
-            run = stack.enter_context(over_http(way, image, client_class=InferenceServerClient))
+            run = stack.enter_context(by_tritonclient(tritonclient.http, way, image))
         else:
             run = oneflow(layout, way, image)
         np.save(answer_file, run())

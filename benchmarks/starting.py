@@ -54,7 +54,7 @@ def measure(rounds: int) -> Section:
                 contextlib.ExitStack() as stack,
             ):
                 milliseconds[READY].append(server.ready_after * 1000)
-                request = stack.enter_context(over_http(server.url, image))
+                request = stack.enter_context(over_http(server.url, {"INPUT_0": image}))
                 milliseconds[FIRST].append(_time(request))
                 milliseconds[NEXT].append(_time(request))
                 request()

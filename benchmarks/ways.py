@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from multiprocessing.shared_memory import SharedMemory
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import tritonclient.grpc as grpcclient
@@ -14,11 +15,11 @@ import tritonclient.http as httpclient
 from matplotlib.figure import Figure
 from report import Ratio, Section, Table, quotient
 from served import style_graph
-from tritonclient.utils import np_to_triton_dtype
 from turns import Contestant, Summary, Turn, take_turns, turn_of
 
 from serving_kit import openblas
-from serving_kit.client import HttpClient, keep_freed_memory
+from serving_kit.client import keep_freed_memory
+from serving_kit.http_client import HttpClient
 from serving_kit.images import load_image
 from serving_kit.models import ONE_STYLE as MODEL
 from serving_kit.models import SIZE
@@ -38,11 +39,10 @@ TEXT = f"""\
 `fast_neural_style` at 1x3x{SIZE}x{SIZE}, from array to array. *In process* is the saved graph of
 the model repository called without Triton, in a process with the environment of the backend's
 workers. The others are requests to one Triton with one instance, one at a time; each copies the
-picture into its request, and the answer out. *HTTP* is the kit's client (`client.py`): that of
-tritonclient with two settings, larger reads and freed memory that is kept for the next request; one
-row is without them. The ensemble is `{PIPELINE}`: its arrays are the bytes of the cat's JPEG and
-those of the painted one, so that it also decodes, resizes and encodes, which the others leave to
-the client."""
+picture into its request, and the answer out. *HTTP* is the kit's client (`http_client.py`), which
+copies a picture less often than tritonclient's; one row is that one, as it comes. The ensemble is
+`{PIPELINE}`: its arrays are the bytes of the cat's JPEG and those of the painted one, so that it
+also decodes, resizes and encodes, which the others leave to the client."""
 
 
 def measure(rounds: int) -> Section:
@@ -67,11 +67,11 @@ def measure(rounds: int) -> Section:
 
         turns = {
             IN_PROCESS: alone("folder", graph),
-            HTTP: here(over_http(server.url, image)),
+            HTTP: here(over_http(server.url, {"INPUT_0": image})),
             AS_IT_COMES: alone("HTTP", server.url),
-            GRPC: here(over_grpc(server.grpc_url, image)),
+            GRPC: here(by_tritonclient(grpcclient, server.grpc_url, image)),
             SHARED: here(over_shared_memory(server.url, image)),
-            ENSEMBLE: here(over_http(server.url, jpeg, PIPELINE, ("PICTURE", "JPEG"))),
+            ENSEMBLE: here(over_http(server.url, {"PICTURE": jpeg}, "JPEG", PIPELINE)),
         }
         seen = take_turns(turns, rounds)
     return _section(seen)
@@ -88,31 +88,20 @@ def process(layout: str, way: Path | str, folder: Path) -> Contestant:
 
 @contextlib.contextmanager
 def over_http(
-    url: str,
-    image: np.ndarray,
-    model: str = MODEL,
-    names: tuple[str, str] = ("INPUT_0", "OUTPUT_0"),
-    *,
-    client_class: type[httpclient.InferenceServerClient] = HttpClient,
+    url: str, inputs: dict[str, np.ndarray], output: str = "OUTPUT_0", model: str = MODEL
 ) -> Iterator[Request]:
-    """Give a request over HTTP with a binary body, for one input and one output."""
-    with client_class(url) as client:
-
-        def request() -> np.ndarray:
-            tensor = httpclient.InferInput(names[0], image.shape, np_to_triton_dtype(image.dtype))
-            tensor.set_data_from_numpy(image)
-            return client.infer(model, [tensor]).as_numpy(names[1])
-
-        yield request
+    """Give a request over HTTP by the kit's client."""
+    with HttpClient(url) as client:
+        yield lambda: client.infer(model, inputs, [output])[0]
 
 
 @contextlib.contextmanager
-def over_grpc(url: str, image: np.ndarray) -> Iterator[Request]:
-    """Give a request over gRPC."""
-    with grpcclient.InferenceServerClient(url) as client:
+def by_tritonclient(triton: ModuleType, url: str, image: np.ndarray) -> Iterator[Request]:
+    """Give a request by one of tritonclient's clients, over HTTP with a binary body."""
+    with triton.InferenceServerClient(url) as client:
 
         def request() -> np.ndarray:
-            tensor = grpcclient.InferInput("INPUT_0", image.shape, "FP32")
+            tensor = triton.InferInput("INPUT_0", image.shape, "FP32")
             tensor.set_data_from_numpy(image)
             return client.infer(MODEL, [tensor]).as_numpy("OUTPUT_0")
 
@@ -126,7 +115,7 @@ def over_shared_memory(url: str, image: np.ndarray) -> Iterator[Request]:
         memory = SharedMemory(create=True, size=2 * image.nbytes)
         stack.callback(memory.unlink)
         stack.callback(memory.close)
-        client = stack.enter_context(HttpClient(url))
+        client = stack.enter_context(httpclient.InferenceServerClient(url))
         client.register_system_shared_memory("pictures", f"/{memory.name}", memory.size)
         stack.callback(client.unregister_system_shared_memory, "pictures")
         tensor = httpclient.InferInput("INPUT_0", image.shape, "FP32")

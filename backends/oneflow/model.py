@@ -93,8 +93,9 @@ class TritonPythonModel:
                 good.append((i, self._inputs_of(request)))
             except RequestError as error:
                 responses[i] = _error(str(error), pb_utils.TritonError.INVALID_ARG)
-        for group in self._groups(good):
-            for i, response in self._answer_together(group, requests):
+        groups = self._groups(good)
+        for group in groups:
+            for i, response in self._answer_together(group, requests, alone=len(groups) == 1):
                 responses[i] = response
         self._count_restarts()
         return [responses[i] for i in range(len(requests))]
@@ -129,16 +130,18 @@ class TritonPythonModel:
                 rows = n
         return groups
 
-    def _answer_together(self, group: list, requests: list) -> list:
-        """Join requests, run them as one, split the answer; (index, response) for each."""
+    def _answer_together(self, group: list, requests: list, *, alone: bool) -> list:
+        """Join requests, run them as one, split the answer; (index, response) for each.
+
+        Where the group is not alone the answers are copied: the next run writes to their memory.
+        """
         try:
             rows = self._place(group)
             self.graph.run(rows)
         except WorkerDied as death:
             if len(group) > 1:  # one of them may be poison; the others shall not suffer for it
-                return [
-                    pair for entry in group for pair in self._answer_together([entry], requests)
-                ]
+                one_by_one = (self._answer_together([e], requests, alone=False) for e in group)
+                return [pair for pairs in one_by_one for pair in pairs]
             return [(group[0][0], _error(str(death), pb_utils.TritonError.UNAVAILABLE))]
         except WorkerError as error:
             return [(i, _error(str(error), pb_utils.TritonError.INTERNAL)) for i, _ in group]
@@ -146,7 +149,7 @@ class TritonPythonModel:
         for i, arrays in group:
             end = begin + (len(arrays[0]) if self.rows else 0)
             where = slice(begin, end) if self.rows else slice(None)
-            responses.append((i, self._respond(requests[i], where)))
+            responses.append((i, self._respond(requests[i], where, copied=not alone)))
             begin = end
         return responses
 
@@ -160,14 +163,13 @@ class TritonPythonModel:
             begin = end
         return begin
 
-    def _respond(self, request, where: slice) -> "pb_utils.InferenceResponse":
+    def _respond(self, request, where: slice, *, copied: bool) -> "pb_utils.InferenceResponse":
         wanted = request.requested_output_names()
         tensors = []
         for i, output in enumerate(self.graph.tensors.outputs):
             if f"OUTPUT_{i}" in wanted:
-                # Copied: the next run, of another group, writes to the same memory.
-                rows = output[where].copy() if self.rows else output.copy()
-                tensors.append(pb_utils.Tensor(f"OUTPUT_{i}", rows))
+                rows = output[where] if self.rows else output
+                tensors.append(pb_utils.Tensor(f"OUTPUT_{i}", rows.copy() if copied else rows))
         return pb_utils.InferenceResponse(tensors)
 
     def _count_restarts(self) -> None:

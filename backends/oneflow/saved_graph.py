@@ -7,7 +7,7 @@ backend's worker, in a notebook, in a test.
 import gc
 import itertools
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -94,15 +94,12 @@ class SavedGraph:
             variable_names=[spec.name for spec in self.folder.variables],
         )
 
-    def __call__(
-        self, *arrays: np.ndarray, out: Sequence[np.ndarray] | None = None
-    ) -> tuple[np.ndarray, ...]:
+    def __call__(self, *arrays: np.ndarray) -> tuple[np.ndarray, ...]:
         """Run the graph once.
 
         Args:
             arrays: one for each input, of exactly its shape and data type; or with n rows instead
                 of one, after ``add_batch(n)``.
-            out: arrays to write the answers to; new ones when left out.
 
         Returns:
             One array for each output, in the order in which ``build`` returned them.
@@ -111,21 +108,47 @@ class SavedGraph:
             ValueError: the number, a shape or a data type is not the graph's.
         """
         self._check_inputs(arrays)
-        plan = self._plans[tuple(array.shape for array in arrays)]
-        outputs = plan.run([flow.tensor(_plain(array), device=self.device) for array in arrays])
+        plan = self._plans[_shapes(arrays)]
+        plan.run([flow.tensor(_plain(array), device=self.device) for array in arrays], plan.outputs)
         # Copied: numpy() shows the output's own memory, which the next run writes to.
-        results = [output.numpy() for output in outputs]
-        if out is None:
-            return tuple(result.copy() for result in results)
-        for target, result in zip(out, results, strict=True):
-            np.copyto(target, result)
-        return tuple(out)
+        return tuple(output.numpy().copy() for output in plan.outputs)
 
-    def _check_inputs(self, arrays: tuple[np.ndarray, ...]) -> None:
+    def bind(
+        self, inputs: Sequence[np.ndarray], outputs: Sequence[np.ndarray]
+    ) -> Callable[[], None]:
+        """Return a run that reads and writes these arrays where they are, whenever it is called.
+
+        On a CPU that saves a copy of every input and output: half a millisecond for a picture of
+        256 x 256 pixels.
+
+        Args:
+            inputs: as for a call, and contiguous.
+            outputs: one for each output, of its shape and data type, contiguous and writable.
+
+        Raises:
+            ValueError: as for a call.
+        """
+        self._check_inputs(inputs)
+        shapes = _shapes(inputs)
+        sources = [flow.from_numpy(array) for array in inputs]
+        targets = [flow.from_numpy(array) for array in outputs]
+
+        def run_in_place() -> None:
+            self._plans[shapes].run(sources, targets)
+            for target in targets:
+                target.numpy()  # waits until it is written
+
+        def run_and_copy() -> None:
+            for target, result in zip(outputs, self(*inputs), strict=True):
+                np.copyto(target, result)
+
+        return run_in_place if self.device.type == "cpu" else run_and_copy
+
+    def _check_inputs(self, arrays: Sequence[np.ndarray]) -> None:
         specs = self.folder.inputs
         if len(arrays) != len(specs):
             raise ValueError(f"the graph has {len(specs)} inputs, but {len(arrays)} were given")
-        known = tuple(array.shape for array in arrays) in self._plans
+        known = _shapes(arrays) in self._plans
         for i, (array, spec) in enumerate(zip(arrays, specs, strict=True)):
             if array.dtype != spec.dtype or not (known or array.shape == spec.shape):
                 raise ValueError(
@@ -151,29 +174,28 @@ class _Plan:
 
     def __init__(self, job: Job, *, inputs, input_names, outputs, output_names, variables,
                  variable_names):  # fmt: skip
-        self._outputs, self._variables = outputs, variables
-        self._output_tuple = convert_to_tensor_tuple(outputs)
+        #: Tensors for the answers, the same at every call.
+        self.outputs, self._variables = outputs, variables
+        output_tuple = convert_to_tensor_tuple(outputs)
         session = session_context.GetDefaultSession()
         session.TryInit()
         self._graph = CNNGraph(
             job.job_conf.job_name, job.SerializeToString(), next(_serial), session._session_ctx
         )
-        SoftSyncNNGraphBuffers(self._output_tuple, self._graph)
+        SoftSyncNNGraphBuffers(output_tuple, self._graph)
         self._graph.register_input_op_names_and_tensors(
             input_names, convert_to_tensor_tuple(inputs)
         )
-        self._graph.register_output_op_names_and_tensors(output_names, self._output_tuple)
+        self._graph.register_output_op_names_and_tensors(output_names, output_tuple)
         self._graph.register_variable_op_names_and_tensors(variable_names, variables)
         eager.Sync()
         self._graph.complie_and_init_runtime()  # OneFlow's own spelling
 
-    def run(self, inputs: list[flow.Tensor]) -> list[flow.Tensor]:
-        """Run once; the returned tensors are the same at every call."""
-        RunLazyNNGraph(
-            convert_to_tensor_tuple(inputs), self._output_tuple, self._variables, self._graph
-        )
-        SoftSyncNNGraphBuffers(self._output_tuple, self._graph)
-        return self._outputs
+    def run(self, inputs: list[flow.Tensor], outputs: list[flow.Tensor]) -> None:
+        """Run once; who reads an output then waits until it is written."""
+        output_tuple = convert_to_tensor_tuple(outputs)
+        RunLazyNNGraph(convert_to_tensor_tuple(inputs), output_tuple, self._variables, self._graph)
+        SoftSyncNNGraphBuffers(output_tuple, self._graph)
 
 
 def _empty_tensors(specs: list[TensorSpec], device: flow.device) -> list[flow.Tensor]:
@@ -181,6 +203,10 @@ def _empty_tensors(specs: list[TensorSpec], device: flow.device) -> list[flow.Te
         flow.empty(spec.shape, dtype=getattr(flow, spec.dtype.name), device=device)
         for spec in specs
     ]
+
+
+def _shapes(arrays: Sequence[np.ndarray]) -> tuple[tuple[int, ...], ...]:
+    return tuple(array.shape for array in arrays)
 
 
 def _plain(array: np.ndarray) -> np.ndarray:

@@ -11,6 +11,7 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -77,6 +78,8 @@ class Worker:
         self.graph = SavedGraph(order["path"], order["device"])
         #: Numbers of rows that have a plan of their own, the largest first.
         self.plans = [1]
+        #: Runs that are bound to rows of the shared memory, by where these begin and end.
+        self._runs: dict[tuple, Callable[[], None]] = {}
         #: Why a wanted plan is not there; empty when all are.
         self.reason = ""
         cores = os.sched_getaffinity(0)
@@ -152,15 +155,21 @@ class Worker:
     def run(self, rows: int) -> None:
         """Answer the first ``rows`` rows of the inputs, with as few runs as the plans allow."""
         if not self.batched:
-            self.graph(*self.tensors.inputs, out=self.tensors.outputs)
+            self._run_where(slice(None))
             return
-        inputs, outputs = self.tensors.inputs, self.tensors.outputs
         begin = 0
         while begin < rows:
             n = next(n for n in self.plans if n <= rows - begin)
-            where = slice(begin, begin + n)
-            self.graph(*(array[where] for array in inputs), out=[array[where] for array in outputs])
+            self._run_where(slice(begin, begin + n))
             begin += n
+
+    def _run_where(self, rows: slice) -> None:
+        """Run the graph on some rows of the shared memory."""
+        key = (rows.start, rows.stop)
+        if key not in self._runs:
+            tensors = (self.tensors.inputs, self.tensors.outputs)
+            self._runs[key] = self.graph.bind(*([array[rows] for array in t] for t in tensors))
+        self._runs[key]()
 
 
 class Unequal(ValueError):

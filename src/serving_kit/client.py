@@ -4,16 +4,15 @@ import functools
 import http.client
 import importlib
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
-import tritonclient.http as httpclient
-from tritonclient.utils import InferenceServerException
+from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
 from serving_kit.errors import ClientError, NoAnswerError
+from serving_kit.http_client import HttpClient
 from serving_kit.images import read_image, recover_image, to_model, write_image
 from serving_kit.styles import ALL_STYLES, SIZE, style_weights
 from serving_kit.styles import ONE_STYLE as MODEL
@@ -25,26 +24,8 @@ DEFAULT_URL = DEFAULT_URLS["http"]
 ANSWER_SECONDS = 60
 #: What gRPC says when nobody listens, nobody answers in time, or the connection is lost.
 NO_ANSWER = ("StatusCode.UNAVAILABLE", "StatusCode.DEADLINE_EXCEEDED", "StatusCode.CANCELLED")
-#: As much of an answer as there is, up to this, is read at once.
-READ_BYTES = 1 << 18
 #: A little less than the largest block that glibc can be taught to keep, of 32 MiB.
 KEPT_BYTES = 32_000_000
-
-
-class HttpClient(httpclient.InferenceServerClient):
-    """tritonclient's client for HTTP, with less to do for each picture.
-
-    It reads answers in large pieces: 4 kB at a time, as tritonclient has it, a picture of 256 x 256
-    takes 192 reads, some half a millisecond. And Ctrl-C may interrupt it while it is made:
-    tritonclient's ``__del__`` asks for ``_closed``, which ``__init__`` sets last, and would print
-    a traceback.
-    """
-
-    _closed = True
-
-    def __init__(self, *args: object, **options: object):
-        super().__init__(*args, **options)
-        self._client_stub.block_size = READ_BYTES
 
 
 @dataclass(frozen=True)
@@ -99,8 +80,8 @@ def keep_freed_memory() -> None:
     """Let glibc keep the memory of one request for the next, from now on.
 
     By itself it gives large blocks back to the kernel when they are freed, and gets them again page
-    by page: over HTTP up to 700 page faults for a picture of 256 x 256, more than a millisecond,
-    and thousands for a larger one. What it keeps it learns from what is freed
+    by page: with tritonclient over HTTP up to 700 page faults for a picture of 256 x 256, more than
+    a millisecond, and thousands for a larger one. What it keeps it learns from what is freed
     (``M_MMAP_THRESHOLD`` in mallopt(3)); so one large block, never touched, is made and freed here.
     """
     np.empty(KEPT_BYTES, np.uint8)
@@ -125,26 +106,17 @@ def infer(
     Raises:
         ClientError: the server refused the request, or (NoAnswerError) did not answer.
     """
-    # gRPC takes a second to import; who does not speak it shall not wait.
-    triton = httpclient if protocol == "http" else importlib.import_module("tritonclient.grpc")
     keep_freed_memory()
-    # Over HTTP the client has a patience, over gRPC each request.
-    patience = {"client_timeout": ANSWER_SECONDS} if protocol == "grpc" else {}
-    tensors = []
-    for i, array in enumerate(inputs):
-        tensors.append(triton.InferInput(f"INPUT_{i}", array.shape, "FP32"))
-        tensors[-1].set_data_from_numpy(array)
-    wanted = triton.InferRequestedOutput("OUTPUT_0")
-    client = None
+    named = {f"INPUT_{i}": array for i, array in enumerate(inputs)}
+    # One client belongs to one thread; making one costs less than a millisecond.
+    client = _connect(url, protocol)
     try:
-        # One client belongs to one thread; making one costs less than a millisecond.
-        client = _connect(triton, url, protocol)
-        answer = client.infer(model, inputs=tensors, outputs=[wanted], **patience)
-        return answer.as_numpy("OUTPUT_0")
+        (answer,) = client.infer(model, named, ["OUTPUT_0"])
+        return answer
     except InferenceServerException as error:
         if error.status() in NO_ANSWER:
             raise _no_answer(url, error.message()) from error
-        if client and not _is_ready(client, model):
+        if not _is_ready(client, model):
             raise NoAnswerError(
                 f"Triton at {url} does not serve {model} at the moment ({error.message()}); "
                 "is it started with this model, and ready?"
@@ -153,17 +125,36 @@ def infer(
     except (OSError, http.client.HTTPException) as error:
         raise _no_answer(url, error) from error
     finally:
-        if client:
-            client.close()
+        client.close()
 
 
-def _connect(triton: ModuleType, url: str, protocol: str):
-    if protocol == "grpc":
-        return triton.InferenceServerClient(url)
+def _connect(url: str, protocol: str) -> "HttpClient | _GrpcClient":
     try:
-        return HttpClient(url, connection_timeout=ANSWER_SECONDS, network_timeout=ANSWER_SECONDS)
+        return _GrpcClient(url) if protocol == "grpc" else HttpClient(url, ANSWER_SECONDS)
     except ValueError:
         raise ClientError(f"{url!r} is not host:port; write it like {DEFAULT_URL}") from None
+
+
+class _GrpcClient:
+    """tritonclient's client for gRPC, asked as ``HttpClient`` is."""
+
+    def __init__(self, url: str):
+        # It takes a second to import; who does not speak gRPC shall not wait.
+        self._grpc = importlib.import_module("tritonclient.grpc")
+        self._client = self._grpc.InferenceServerClient(url)
+        self.is_model_ready, self.close = self._client.is_model_ready, self._client.close
+
+    def infer(
+        self, model: str, inputs: Mapping[str, np.ndarray], outputs: Sequence[str]
+    ) -> list[np.ndarray]:
+        tensors = []
+        for name, array in inputs.items():
+            kind = np_to_triton_dtype(array.dtype)
+            tensors.append(self._grpc.InferInput(name, array.shape, kind))
+            tensors[-1].set_data_from_numpy(array)
+        wanted = [self._grpc.InferRequestedOutput(name) for name in outputs]
+        answer = self._client.infer(model, tensors, outputs=wanted, client_timeout=ANSWER_SECONDS)
+        return [answer.as_numpy(name) for name in outputs]
 
 
 def _is_ready(client, model: str) -> bool:

@@ -1,0 +1,145 @@
+"""The kit's client for HTTP, with a server in place of Triton that shows what it was sent."""
+
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import numpy as np
+import pytest
+from tritonclient.utils import InferenceServerException
+
+from serving_kit.http_client import HttpClient
+
+
+class Stranger(HTTPServer):
+    """Answers every request with what it was told to, and keeps the requests."""
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.status, self.content, self.head_size = 200, b"", None
+        self.seen = []
+        self.url = f"127.0.0.1:{self.server_port}"
+
+    def will_answer(self, **outputs):
+        """Answer with these arrays, written as Triton writes them."""
+        kinds = {np.dtype(bool): "BOOL", np.dtype(np.uint8): "UINT8", np.dtype(np.float32): "FP32"}
+        head = json.dumps({
+            "outputs": [
+                {
+                    "name": name, "datatype": kinds[array.dtype], "shape": array.shape,
+                    "parameters": {"binary_data_size": array.nbytes},
+                }
+                for name, array in outputs.items()
+            ]
+        }).encode()  # fmt: skip
+        self.content = head + b"".join(array.tobytes() for array in outputs.values())
+        self.head_size = len(head)
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.server.seen.append((self.path, self.headers, body))
+        self.send_response(self.server.status)
+        if self.server.head_size is not None:
+            self.send_header("Inference-Header-Content-Length", str(self.server.head_size))
+        self.send_header("Content-Length", str(len(self.server.content)))
+        self.end_headers()
+        self.wfile.write(self.server.content)
+
+    do_GET = do_POST
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def stranger():
+    with Stranger() as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def client(stranger):
+    with HttpClient(stranger.url) as client:
+        yield client
+
+
+NUMBERS = np.arange(6, dtype=np.float32).reshape(2, 3)
+
+
+def test_what_is_sent(stranger, client):
+    stranger.will_answer(OUT=NUMBERS)
+    sent = {
+        "NUMBERS": NUMBERS.T,  # columns first in memory: to be sent row by row all the same
+        "MASK": np.array([True, False]),
+        "NOTHING": np.empty((0, 4), np.uint8),
+        "SCALAR": np.array(7, np.int64),
+    }
+    client.infer("painter", sent, ["OUT"])
+    ((path, headers, body),) = stranger.seen
+    assert path == "/v2/models/painter/infer"
+    size = int(headers["Inference-Header-Content-Length"])
+    head = json.loads(body[:size])
+    assert head["outputs"] == [{"name": "OUT", "parameters": {"binary_data": True}}]
+    assert [(i["name"], i["datatype"], i["shape"]) for i in head["inputs"]] == [
+        ("NUMBERS", "FP32", [3, 2]), ("MASK", "BOOL", [2]), ("NOTHING", "UINT8", [0, 4]),
+        ("SCALAR", "INT64", []),
+    ]  # fmt: skip
+    assert [i["parameters"]["binary_data_size"] for i in head["inputs"]] == [24, 2, 0, 8]
+    assert body[size:] == b"".join(array.tobytes() for array in sent.values())
+
+
+def test_answers_come_as_asked_and_are_not_copied(stranger, client):
+    first, second = NUMBERS, np.array([[True], [False]])
+    stranger.will_answer(FIRST=first, NONE=np.empty((2, 0), np.uint8), SECOND=second)
+    answers = client.infer("painter", {}, ["SECOND", "NONE", "FIRST"])
+    for answer, expected in zip(answers, (second, np.empty((2, 0)), first), strict=True):
+        assert np.array_equal(answer, expected) and answer.shape == expected.shape
+    assert not answers[0].flags.owndata and not answers[2].flags.owndata
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b'{"error":"unexpected shape"}', "unexpected shape"),
+        (b"<h1>Bad Gateway</h1>\n", "<h1>Bad Gateway</h1>"),
+        (b'["not", "an object"]', '["not", "an object"]'),
+        (b"\xff", "\N{REPLACEMENT CHARACTER}"),
+        (b"", "no reason was given"),
+    ],
+)
+def test_a_refusal_says_why_and_the_connection_goes_on(stranger, client, content, message):
+    stranger.status, stranger.content = 400, content
+    with pytest.raises(InferenceServerException) as caught:
+        client.infer("painter", {"INPUT_0": NUMBERS}, ["OUTPUT_0"])
+    assert (caught.value.status(), caught.value.message()) == ("400", message)
+    assert not client.is_model_ready("painter")
+    stranger.status = 200
+    assert client.is_model_ready("painter")
+    assert stranger.seen[-1][0] == "/v2/models/painter/ready"
+
+
+def test_a_path_before_tritons_own(stranger):
+    with HttpClient(f"{stranger.url}/behind/a/proxy/") as client:
+        assert client.is_model_ready("painter")
+    assert stranger.seen[0][0] == "/behind/a/proxy/v2/models/painter/ready"
+
+
+def test_who_never_answers_is_not_waited_for():
+    silent = HTTPServer(("127.0.0.1", 0), Handler)  # it listens, and takes nothing
+    client = HttpClient(f"127.0.0.1:{silent.server_port}", timeout=0.1)
+    with silent, client, pytest.raises(TimeoutError):
+        client.infer("painter", {"INPUT_0": NUMBERS}, ["OUTPUT_0"])
+
+
+@pytest.mark.parametrize("url", ["", ":8000", "http://127.0.0.1:8000", "host:port", "host:99999"])
+def test_what_is_no_address(url):
+    with pytest.raises(ValueError):
+        HttpClient(url)
