@@ -17,7 +17,7 @@ PAGE = """\
 
 Printed by `{command}`, which writes this page anew. Those that are compared took turns, so what
 else the machine did met all alike. Ratios are worth more than milliseconds, which belong to this
-machine alone.
+machine alone; each is the median of the ratios of all rounds, which a busy minute hardly changes.
 
 """
 
@@ -139,10 +139,8 @@ SPREAD = ["median, ms", "quartiles", "least", "runs"]
 
 
 def quotient(a: Summary | str, b: Summary | str) -> float | None:
-    """Return a's median over b's; None where one is missing."""
-    if isinstance(a, str) or isinstance(b, str):
-        return None
-    return a.median / b.median
+    """Return how many times as long as b a took; None where one is missing."""
+    return None if isinstance(a, str) or isinstance(b, str) else a.over(b)
 
 
 def _text(cell: object) -> str:

@@ -85,10 +85,14 @@ def _peaks(server: TritonServer) -> dict[str, float]:
 def _section(seen: dict[int, Summary], peaks: dict[int, dict[str, float]]) -> Section:
     per_pixel = {size: summary.median * 1e6 / size**2 for size, summary in seen.items()}
     smallest, largest = min(seen), max(seen)
+    times = {
+        size: summary.over(seen[smallest]) * (smallest / size) ** 2
+        for size, summary in seen.items()
+    }
     rows = [
         [
             f"{size} x {size}", summary.median, per_pixel[size],
-            per_pixel[size] / per_pixel[smallest], *peaks[size].values(),
+            times[size], *peaks[size].values(),
             sum(peaks[size].values()),
         ]
         for size, summary in seen.items()
@@ -97,7 +101,7 @@ def _section(seen: dict[int, Summary], peaks: dict[int, dict[str, float]]) -> Se
         "pixels", "median, ms", "ns a pixel", f"times {smallest}'s",
         "tritonserver, MB", "stub, MB", "worker, MB", "sum, MB",
     ]  # fmt: skip
-    ratio = None if largest == smallest else per_pixel[largest] / per_pixel[smallest]
+    ratio = None if largest == smallest else times[largest]
     return Section(
         "Larger pictures",
         TEXT,

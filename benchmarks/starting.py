@@ -63,7 +63,7 @@ def measure(rounds: int) -> Section:
                     for kind, process in processes(server).items()
                 }
                 milliseconds[LOADING].append(_time_load(server))
-    return _section({name: Summary.of(ms) for name, ms in milliseconds.items()}, memory)
+    return _section({name: Summary.of([ms]) for name, ms in milliseconds.items()}, memory)
 
 
 def _time(action: Callable[[], object]) -> float:

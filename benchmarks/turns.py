@@ -27,6 +27,8 @@ Turn = Callable[[], list[float]]
 class Summary:
     """What was seen of one thing, in ms; figures of few runs are as rough as the runs are few."""
 
+    #: The median of each turn.
+    turns: tuple[float, ...]
     runs: int
     least: float
     lower: float
@@ -35,11 +37,19 @@ class Summary:
     p95: float
 
     @staticmethod
-    def of(milliseconds: list[float]) -> "Summary":
-        """Sum up the times of single runs."""
-        return Summary(
-            len(milliseconds), *map(float, np.percentile(milliseconds, [0, 25, 50, 75, 95]))
-        )
+    def of(turns: list[list[float]]) -> "Summary":
+        """Sum up the times of single runs, turn by turn."""
+        runs = [milliseconds for turn in turns for milliseconds in turn]
+        medians = tuple(float(np.median(turn)) for turn in turns)
+        return Summary(medians, len(runs), *map(float, np.percentile(runs, [0, 25, 50, 75, 95])))
+
+    def over(self, other: "Summary") -> float:
+        """Return how many times as long as another it took: the median of all rounds' ratios.
+
+        What else a machine does comes and goes within minutes, and changes both turns of a round
+        alike; it changes the quotient of two medians of the whole time much more.
+        """
+        return float(np.median(np.divide(self.turns, other.turns)))
 
 
 class ContestantError(Exception):
@@ -64,7 +74,7 @@ def take_turns(turns: dict[str, Turn], rounds: int) -> dict[str, Summary | str]:
     Returns:
         What was seen of each; of one that broke down, the reason.
     """
-    times: dict[str, list[float]] = {name: [] for name in turns}
+    times: dict[str, list[list[float]]] = {name: [] for name in turns}
     broken: dict[str, str] = {}
     for counts in [False] + [True] * rounds:
         for name, turn in turns.items():
@@ -75,7 +85,7 @@ def take_turns(turns: dict[str, Turn], rounds: int) -> dict[str, Summary | str]:
             except ContestantError as error:
                 broken[name] = str(error)
             else:
-                times[name] += milliseconds if counts else []
+                times[name] += [milliseconds] if counts else []
     return {name: broken.get(name) or Summary.of(times[name]) for name in turns}
 
 

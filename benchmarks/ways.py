@@ -26,7 +26,7 @@ from serving_kit.models import SIZE
 from serving_kit.paths import CAT, MODEL_REPOSITORY
 from serving_kit.server import TritonServer
 
-ROUNDS = 50
+ROUNDS = 100
 PIPELINE = "stylize_jpeg"
 IN_PROCESS, HTTP, AS_IT_COMES, GRPC, SHARED, ENSEMBLE = (
     "saved graph in process", "HTTP", "HTTP, tritonclient as it comes", "gRPC",

@@ -1,0 +1,39 @@
+"""How the benchmarks sum up what they saw."""
+
+import sys
+
+import pytest
+
+from serving_kit.paths import ROOT
+
+
+@pytest.fixture
+def turns(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    yield __import__("turns")
+    sys.modules.pop("turns")
+
+
+def test_a_busy_minute_that_meets_both_does_not_change_their_ratio(turns):
+    quiet, busy = [[10.0], [10.0, 12.0], [10.0]], [[30.0], [30.0, 34.0]]
+    one = turns.Summary.of(quiet + busy)
+    assert (one.turns, one.runs) == ((10.0, 11.0, 10.0, 30.0, 32.0), 7)
+    assert (one.least, one.median) == (10.0, 12.0)
+    other = turns.Summary.of([[2 * ms for ms in turn] for turn in quiet + busy])
+    assert other.over(one) == 2.0
+    assert one.over(turns.Summary.of([[20.0], [11.0], [10.0], [30.0], [32.0]])) == 1.0
+
+
+def test_a_turn_counts_all_but_its_first_run(turns):
+    calls = []
+    assert len(turns.turn_of(lambda: calls.append(1), seconds=0)) == 1
+    assert len(calls) == 2
+
+
+def test_who_breaks_down_takes_no_more_turns(turns):
+    def breaks():
+        raise turns.ContestantError("out of memory")
+
+    seen = turns.take_turns({"one": breaks, "other": lambda: [5.0]}, rounds=3)
+    assert seen["one"] == "out of memory"
+    assert (seen["other"].runs, seen["other"].median) == (3, 5.0)
