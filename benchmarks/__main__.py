@@ -51,7 +51,7 @@ def _questions(quick: bool, pytorch: bool) -> dict[str, Callable[[], Section]]:
 
     return {
         "network": lambda: network.measure(rounds(network.ROUNDS), pytorch),
-        "ways": lambda: ways.measure(rounds(ways.ROUNDS)),
+        "ways": lambda: ways.measure(rounds(ways.SITTINGS), rounds(ways.ROUNDS)),
         "load": lambda: load.measure((1,) if quick else load.CONCURRENCIES),
         "sizes": lambda: sizes.measure(rounds(sizes.ROUNDS), sizes.SIZES[: 1 if quick else None]),
         "starting": lambda: starting.measure(rounds(starting.ROUNDS)),

@@ -27,8 +27,8 @@ Turn = Callable[[], list[float]]
 class Summary:
     """What was seen of one thing, in ms; figures of few runs are as rough as the runs are few."""
 
-    #: The median of each turn.
-    turns: tuple[float, ...]
+    #: The single runs of each turn.
+    turns: list[list[float]]
     runs: int
     least: float
     lower: float
@@ -40,8 +40,7 @@ class Summary:
     def of(turns: list[list[float]]) -> "Summary":
         """Sum up the times of single runs, turn by turn."""
         runs = [milliseconds for turn in turns for milliseconds in turn]
-        medians = tuple(float(np.median(turn)) for turn in turns)
-        return Summary(medians, len(runs), *map(float, np.percentile(runs, [0, 25, 50, 75, 95])))
+        return Summary(turns, len(runs), *map(float, np.percentile(runs, [0, 25, 50, 75, 95])))
 
     def over(self, other: "Summary") -> float:
         """Return how many times as long as another it took: the median of all rounds' ratios.
@@ -49,7 +48,8 @@ class Summary:
         What else a machine does comes and goes within minutes, and changes both turns of a round
         alike; it changes the quotient of two medians of the whole time much more.
         """
-        return float(np.median(np.divide(self.turns, other.turns)))
+        pairs = zip(self.turns, other.turns, strict=True)
+        return float(np.median([np.median(mine) / np.median(its) for mine, its in pairs]))
 
 
 class ContestantError(Exception):
@@ -71,22 +71,37 @@ def turn_of(run: Callable[[], object], seconds: float = TURN_SECONDS) -> list[fl
 def take_turns(turns: dict[str, Turn], rounds: int) -> dict[str, Summary | str]:
     """Give each its turn, round after round, after a first round that is not counted.
 
+    Each round begins with another one, so that none always comes behind the same.
+
     Returns:
         What was seen of each; of one that broke down, the reason.
     """
     times: dict[str, list[list[float]]] = {name: [] for name in turns}
     broken: dict[str, str] = {}
-    for counts in [False] + [True] * rounds:
-        for name, turn in turns.items():
+    names = list(turns)
+    for number in range(rounds + 1):
+        first = number % len(names)
+        for name in names[first:] + names[:first]:
             if name in broken:
                 continue
             try:
-                milliseconds = turn()
+                milliseconds = turns[name]()
             except ContestantError as error:
                 broken[name] = str(error)
             else:
-                times[name] += [milliseconds] if counts else []
+                times[name] += [milliseconds] if number else []
     return {name: broken.get(name) or Summary.of(times[name]) for name in turns}
+
+
+def together(sittings: list[dict[str, Summary | str]]) -> dict[str, Summary | str]:
+    """Return what was seen in all sittings; of one that broke down in any of them, the reason."""
+    seen = {}
+    for name in sittings[0]:
+        found = [sitting[name] for sitting in sittings]
+        reasons = [reason for reason in found if isinstance(reason, str)]
+        turns = [turn for summary in found if not reasons for turn in summary.turns]
+        seen[name] = reasons[0] if reasons else Summary.of(turns)
+    return seen
 
 
 class Contestant:

@@ -15,7 +15,7 @@ import tritonclient.http as httpclient
 from matplotlib.figure import Figure
 from report import Ratio, Section, Table, quotient
 from served import style_graph
-from turns import Contestant, Summary, Turn, take_turns, turn_of
+from turns import Contestant, Summary, Turn, take_turns, together, turn_of
 
 from serving_kit import openblas
 from serving_kit.client import keep_freed_memory
@@ -26,7 +26,9 @@ from serving_kit.models import SIZE
 from serving_kit.paths import CAT, MODEL_REPOSITORY
 from serving_kit.server import TritonServer
 
-ROUNDS = 100
+#: A process is some percent faster or slower than its twin for as long as it lives; so all of them
+#: are started anew, again and again.
+SITTINGS, ROUNDS = 10, 10
 PIPELINE = "stylize_jpeg"
 IN_PROCESS, HTTP, AS_IT_COMES, GRPC, SHARED, ENSEMBLE = (
     "saved graph in process", "HTTP", "HTTP, tritonclient as it comes", "gRPC",
@@ -42,11 +44,18 @@ workers. The others are requests to one Triton with one instance, one at a time;
 picture into its request, and the answer out. *HTTP* is the kit's client (`http_client.py`), which
 copies a picture less often than tritonclient's; one row is that one, as it comes. The ensemble is
 `{PIPELINE}`: its arrays are the bytes of the cat's JPEG and those of the painted one, so that it
-also decodes, resizes and encodes, which the others leave to the client."""
+also decodes, resizes and encodes, which the others leave to the client. All processes are started
+anew {SITTINGS} times, because a process is some percent faster or slower than its twin for as long
+as it lives."""
 
 
-def measure(rounds: int) -> Section:
-    """Compare the ways."""
+def measure(sittings: int, rounds: int) -> Section:
+    """Compare the ways, in so many sittings of so many rounds."""
+    return _section(together([sit(rounds) for _ in range(sittings)]))
+
+
+def sit(rounds: int) -> dict[str, Summary | str]:
+    """Start a server and all who ask, and compare them."""
     image, _, _ = load_image(CAT, SIZE, SIZE)
     graph = style_graph()
     keep_freed_memory()
@@ -73,8 +82,7 @@ def measure(rounds: int) -> Section:
             SHARED: here(over_shared_memory(server.url, image)),
             ENSEMBLE: here(over_http(server.url, {"PICTURE": jpeg}, "JPEG", PIPELINE)),
         }
-        seen = take_turns(turns, rounds)
-    return _section(seen)
+        return take_turns(turns, rounds)
 
 
 def process(layout: str, way: Path | str, folder: Path) -> Contestant:
@@ -145,7 +153,7 @@ def _section(seen: dict[str, Summary | str]) -> Section:
     return Section(
         "In process against served",
         TEXT,
-        [Table(["", "p50, ms", "p95, ms", "least", "runs", "p50 / in process"], rows)],
+        [Table(["", "p50, ms", "p95, ms", "least", "runs", "times in process"], rows)],
         [
             Ratio(
                 f"{name} / in process, p50",

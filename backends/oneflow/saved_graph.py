@@ -4,6 +4,7 @@
 backend's worker, in a notebook, in a test.
 """
 
+import functools
 import gc
 import itertools
 import os
@@ -129,20 +130,22 @@ class SavedGraph:
             ValueError: as for a call.
         """
         self._check_inputs(inputs)
+        if self.device.type != "cpu":
+            return functools.partial(self._run_and_copy, inputs, outputs)
         shapes = _shapes(inputs)
         sources = [flow.from_numpy(array) for array in inputs]
         targets = [flow.from_numpy(array) for array in outputs]
 
-        def run_in_place() -> None:
+        def run() -> None:
             self._plans[shapes].run(sources, targets)
             for target in targets:
                 target.numpy()  # waits until it is written
 
-        def run_and_copy() -> None:
-            for target, result in zip(outputs, self(*inputs), strict=True):
-                np.copyto(target, result)
+        return run
 
-        return run_in_place if self.device.type == "cpu" else run_and_copy
+    def _run_and_copy(self, inputs: Sequence[np.ndarray], outputs: Sequence[np.ndarray]) -> None:
+        for target, result in zip(outputs, self(*inputs), strict=True):
+            np.copyto(target, result)
 
     def _check_inputs(self, arrays: Sequence[np.ndarray]) -> None:
         specs = self.folder.inputs

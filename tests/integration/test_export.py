@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import oneflow as flow
@@ -45,6 +46,30 @@ def test_the_saved_graph_gives_the_modules_answers(small_version, image):
         (again,) = graph(image)
     assert np.abs(found - expected).max() < 1e-3
     assert np.array_equal(found, again) and not np.array_equal(found, other)
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_a_bound_run_reads_and_writes_where_its_arrays_lie(
+    small_version, image, device, monkeypatch
+):
+    other = np.ascontiguousarray(image[..., ::-1])
+    given = image.copy()
+    with SavedGraph(small_version / "model") as graph:
+        expected = {name: graph(array)[0] for name, array in (("one", image), ("other", other))}
+        answer = np.zeros_like(expected["one"])
+        with monkeypatch.context() as patch:  # binding asks; the run itself stays on the CPU
+            patch.setattr(graph, "device", SimpleNamespace(type=device))
+            run = graph.bind([given], [answer])
+        run()
+        assert np.array_equal(answer, expected["one"])
+        given[:] = other
+        assert np.array_equal(answer, expected["one"])
+        run()
+        assert np.array_equal(answer, expected["other"])
+        assert np.array_equal(graph(image)[0], expected["one"])
+        assert np.array_equal(answer, expected["other"])
+        with pytest.raises(ValueError, match="but the graph takes float32"):
+            graph.bind([given[..., 1:]], [answer])
 
 
 def test_the_record_tells_what_was_proven(small_version):

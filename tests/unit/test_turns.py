@@ -17,7 +17,7 @@ def turns(monkeypatch):
 def test_a_busy_minute_that_meets_both_does_not_change_their_ratio(turns):
     quiet, busy = [[10.0], [10.0, 12.0], [10.0]], [[30.0], [30.0, 34.0]]
     one = turns.Summary.of(quiet + busy)
-    assert (one.turns, one.runs) == ((10.0, 11.0, 10.0, 30.0, 32.0), 7)
+    assert (one.turns, one.runs) == (quiet + busy, 7)
     assert (one.least, one.median) == (10.0, 12.0)
     other = turns.Summary.of([[2 * ms for ms in turn] for turn in quiet + busy])
     assert other.over(one) == 2.0
@@ -37,3 +37,18 @@ def test_who_breaks_down_takes_no_more_turns(turns):
     seen = turns.take_turns({"one": breaks, "other": lambda: [5.0]}, rounds=3)
     assert seen["one"] == "out of memory"
     assert (seen["other"].runs, seen["other"].median) == (3, 5.0)
+
+
+def test_each_round_begins_with_another(turns):
+    called = []
+    ways = {name: lambda name=name: called.append(name) or [1.0] for name in "abc"}
+    turns.take_turns(ways, rounds=3)
+    assert "".join(called) == "abcbcacababc"
+
+
+def test_sittings_are_put_together(turns):
+    first = {"one": turns.Summary.of([[1.0], [3.0]]), "other": turns.Summary.of([[2.0], [6.0]])}
+    later = {"one": turns.Summary.of([[2.0]]), "other": "out of memory"}
+    seen = turns.together([first, later])
+    assert (seen["one"].turns, seen["one"].runs) == ([[1.0], [3.0], [2.0]], 3)
+    assert seen["other"] == "out of memory"
