@@ -32,7 +32,7 @@ class HttpClient:
     def __init__(self, url: str, timeout: float = 60.0):
         address = urlsplit(f"//{url}")
         if "://" in url or not address.hostname:
-            raise ValueError(f"{url!r} is not host:port")
+            raise ValueError(url)
         self._path = address.path.rstrip("/")
         self._connection = http.client.HTTPConnection(address.hostname, address.port, timeout)
 
