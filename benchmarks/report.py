@@ -17,7 +17,8 @@ PAGE = """\
 
 Printed by `{command}`, which writes this page anew. Those that are compared took turns, so what
 else the machine did met all alike. Ratios are worth more than milliseconds, which belong to this
-machine alone; each is the median of the ratios of all rounds, which a busy minute hardly changes.
+machine alone; those of times are medians of the ratios of all rounds, which a busy minute hardly
+changes.
 
 """
 

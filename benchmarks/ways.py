@@ -44,14 +44,14 @@ workers. The others are requests to one Triton with one instance, one at a time;
 picture into its request, and the answer out. *HTTP* is the kit's client (`http_client.py`), which
 copies a picture less often than tritonclient's; one row is that one, as it comes. The ensemble is
 `{PIPELINE}`: its arrays are the bytes of the cat's JPEG and those of the painted one, so that it
-also decodes, resizes and encodes, which the others leave to the client. All processes are started
-anew {SITTINGS} times, because a process is some percent faster or slower than its twin for as long
-as it lives."""
+also decodes, resizes and encodes, which the others leave to the client. A process is some percent
+faster or slower than its twin for as long as it lives, so all were started anew for each sitting;
+sittings: {{sittings}}."""
 
 
 def measure(sittings: int, rounds: int) -> Section:
     """Compare the ways, in so many sittings of so many rounds."""
-    return _section(together([sit(rounds) for _ in range(sittings)]))
+    return _section(together([sit(rounds) for _ in range(sittings)]), sittings)
 
 
 def sit(rounds: int) -> dict[str, Summary | str]:
@@ -105,7 +105,7 @@ def over_http(
 
 @contextlib.contextmanager
 def by_tritonclient(triton: ModuleType, url: str, image: np.ndarray) -> Iterator[Request]:
-    """Give a request by one of tritonclient's clients, over HTTP with a binary body."""
+    """Give a request by one of tritonclient's clients, as it comes."""
     with triton.InferenceServerClient(url) as client:
 
         def request() -> np.ndarray:
@@ -141,7 +141,7 @@ def over_shared_memory(url: str, image: np.ndarray) -> Iterator[Request]:
         yield request
 
 
-def _section(seen: dict[str, Summary | str]) -> Section:
+def _section(seen: dict[str, Summary | str], sittings: int) -> Section:
     rows = []
     for name, s in seen.items():
         if isinstance(s, str):
@@ -152,7 +152,7 @@ def _section(seen: dict[str, Summary | str]) -> Section:
             )  # fmt: skip
     return Section(
         "In process against served",
-        TEXT,
+        TEXT.format(sittings=sittings),
         [Table(["", "p50, ms", "p95, ms", "least", "runs", "times in process"], rows)],
         [
             Ratio(

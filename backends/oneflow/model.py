@@ -95,7 +95,7 @@ class TritonPythonModel:
                 responses[i] = _error(str(error), pb_utils.TritonError.INVALID_ARG)
         groups = self._groups(good)
         for group in groups:
-            for i, response in self._answer_together(group, requests, alone=len(groups) == 1):
+            for i, response in self._answer_together(group, requests, copied=len(groups) > 1):
                 responses[i] = response
         self._count_restarts()
         return [responses[i] for i in range(len(requests))]
@@ -130,17 +130,17 @@ class TritonPythonModel:
                 rows = n
         return groups
 
-    def _answer_together(self, group: list, requests: list, *, alone: bool) -> list:
+    def _answer_together(self, group: list, requests: list, *, copied: bool) -> list:
         """Join requests, run them as one, split the answer; (index, response) for each.
 
-        Where the group is not alone the answers are copied: the next run writes to their memory.
+        The answers are copied where another run follows, which writes to their memory.
         """
         try:
             rows = self._place(group)
             self.graph.run(rows)
         except WorkerDied as death:
             if len(group) > 1:  # one of them may be poison; the others shall not suffer for it
-                one_by_one = (self._answer_together([e], requests, alone=False) for e in group)
+                one_by_one = (self._answer_together([e], requests, copied=True) for e in group)
                 return [pair for pairs in one_by_one for pair in pairs]
             return [(group[0][0], _error(str(death), pb_utils.TritonError.UNAVAILABLE))]
         except WorkerError as error:
@@ -149,7 +149,7 @@ class TritonPythonModel:
         for i, arrays in group:
             end = begin + (len(arrays[0]) if self.rows else 0)
             where = slice(begin, end) if self.rows else slice(None)
-            responses.append((i, self._respond(requests[i], where, copied=not alone)))
+            responses.append((i, self._respond(requests[i], where, copied=copied)))
             begin = end
         return responses
 

@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import EllipsisType
 
 import numpy as np
 from graph_folder import GraphFolder, GraphFolderError, read_graph_folder
@@ -78,8 +79,8 @@ class Worker:
         self.graph = SavedGraph(order["path"], order["device"])
         #: Numbers of rows that have a plan of their own, the largest first.
         self.plans = [1]
-        #: Runs that are bound to rows of the shared memory, by where these begin and end.
-        self._runs: dict[tuple, Callable[[], None]] = {}
+        #: Runs that are bound to rows of the shared memory, by the rows.
+        self._runs: dict[str, Callable[[], None]] = {}
         #: Why a wanted plan is not there; empty when all are.
         self.reason = ""
         cores = os.sched_getaffinity(0)
@@ -155,7 +156,7 @@ class Worker:
     def run(self, rows: int) -> None:
         """Answer the first ``rows`` rows of the inputs, with as few runs as the plans allow."""
         if not self.batched:
-            self._run_where(slice(None))
+            self._run_where(...)
             return
         begin = 0
         while begin < rows:
@@ -163,9 +164,9 @@ class Worker:
             self._run_where(slice(begin, begin + n))
             begin += n
 
-    def _run_where(self, rows: slice) -> None:
-        """Run the graph on some rows of the shared memory."""
-        key = (rows.start, rows.stop)
+    def _run_where(self, rows: slice | EllipsisType) -> None:
+        """Run the graph on some rows of the shared memory, or on all of it, scalars included."""
+        key = str(rows)
         if key not in self._runs:
             tensors = (self.tensors.inputs, self.tensors.outputs)
             self._runs[key] = self.graph.bind(*([array[rows] for array in t] for t in tensors))

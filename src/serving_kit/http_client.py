@@ -18,8 +18,7 @@ class HttpClient:
     """One connection to Triton, for one thread, made with the first request.
 
     tritonclient's own client for HTTP can do much more, and copies a picture three times before it
-    is sent and as often when it has come. This one sends it from where it lies, and the answer is
-    where it came to.
+    is sent. This one sends it from where it lies, and the answer stays where it came to.
 
     Args:
         url: host and port, perhaps with a path before Triton's own: ``127.0.0.1:8000``.
@@ -69,8 +68,11 @@ class HttpClient:
         answer, content = self._ask("POST", f"/v2/models/{model}/infer", body, headers)
         if answer.status != 200:
             raise InferenceServerException(_complaint(content), str(answer.status))
-        arrays = _read(content, int(answer.headers["Inference-Header-Content-Length"]))
-        return [arrays[name] for name in outputs]
+        try:
+            arrays = _read(content, int(answer.headers["Inference-Header-Content-Length"]))
+            return [arrays[name] for name in outputs]
+        except (KeyError, TypeError, ValueError):
+            raise http.client.HTTPException("the answer is not in Triton's protocol") from None
 
     def is_model_ready(self, model: str) -> bool:
         """Ask whether a model can be used now.

@@ -6,6 +6,7 @@ import os
 import socket
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import ClassVar
 
 import numpy as np
@@ -44,6 +45,24 @@ def test_a_batch_that_equals_its_rows_is_proven():
 def test_a_batch_that_differs_is_not():
     with pytest.raises(worker.Unequal, match="OUTPUT_0 of 3 rows together differs from the rows a"):
         worker.prove(graph_with(1e-3), FOLDER, 3)
+
+
+def test_a_graph_of_scalars_runs_where_they_lie():
+    class Graph:
+        bound = 0
+
+        def bind(self, inputs, outputs):
+            self.bound += 1
+            return lambda: np.copyto(outputs[0], 2 * inputs[0])
+
+    one = worker.Worker.__new__(worker.Worker)
+    one.graph, one.batched, one._runs = Graph(), False, {}
+    one.tensors = SimpleNamespace(inputs=[np.array(3.0)], outputs=[np.array(0.0)])
+    one.run(0)
+    assert one.tensors.outputs[0] == 6.0
+    one.tensors.inputs[0][...] = 4.0
+    one.run(0)
+    assert (one.tensors.outputs[0], one.graph.bound) == (8.0, 1)
 
 
 def test_a_plan_that_oneflow_will_not_compile_leaves_the_single_rows():

@@ -2,6 +2,7 @@
 
 import json
 import threading
+from http.client import HTTPException
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import numpy as np
@@ -124,6 +125,29 @@ def test_a_refusal_says_why_and_the_connection_goes_on(stranger, client, content
     stranger.status = 200
     assert client.is_model_ready("painter")
     assert stranger.seen[-1][0] == "/v2/models/painter/ready"
+
+
+@pytest.mark.parametrize(
+    ("head_size", "content"),
+    [
+        (None, b"<h1>It works!</h1>"),
+        (None, b'{"outputs": []}'),
+        (9, b"no JSON.."),
+        (15, b'{"outputs": []}'),
+        (2, b"[]"),
+    ],
+)
+def test_an_answer_that_is_not_tritons_is_told(stranger, client, head_size, content):
+    stranger.head_size, stranger.content = head_size, content
+    with pytest.raises(HTTPException, match=r"^the answer is not in Triton's protocol$"):
+        client.infer("painter", {"INPUT_0": NUMBERS}, ["OUTPUT_0"])
+
+
+def test_an_answer_that_is_cut_short_is_told(stranger, client):
+    stranger.will_answer(OUTPUT_0=NUMBERS)
+    stranger.content = stranger.content[:-4]
+    with pytest.raises(HTTPException, match=r"^the answer is not in Triton's protocol$"):
+        client.infer("painter", {"INPUT_0": NUMBERS}, ["OUTPUT_0"])
 
 
 def test_a_path_before_tritons_own(stranger):

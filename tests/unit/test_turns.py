@@ -1,5 +1,6 @@
 """How the benchmarks sum up what they saw."""
 
+import importlib
 import sys
 
 import pytest
@@ -10,7 +11,7 @@ from serving_kit.paths import ROOT
 @pytest.fixture
 def turns(monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
-    yield __import__("turns")
+    yield importlib.import_module("turns")
     sys.modules.pop("turns")
 
 
