@@ -1,8 +1,9 @@
 """Taking turns: how everything here is timed.
 
 Those that are compared run one after the other, round after round, so that whatever else the
-machine does meets all alike; and each turn begins with a run that is not counted, because the
-others have had the caches meanwhile. NumPy and the standard library only: PyTorch's process,
+machine does meets all alike. A turn is one run, where all take about as long; else it goes on for a
+while, and begins with a run that is not counted, because the others have had the caches meanwhile.
+NumPy and the standard library only: PyTorch's process,
 which has an environment of its own, uses this file, too.
 """
 
@@ -62,26 +63,30 @@ def turn_of(run: Callable[[], object], seconds: float = TURN_SECONDS) -> list[fl
     milliseconds = []
     end = time.perf_counter() + seconds
     while not milliseconds or time.perf_counter() < end:
-        began = time.perf_counter()
-        run()
-        milliseconds.append((time.perf_counter() - began) * 1000)
+        milliseconds += run_of(run)
     return milliseconds
+
+
+def run_of(run: Callable[[], object]) -> list[float]:
+    """Have a turn of a single run; return its ms."""
+    began = time.perf_counter()
+    run()
+    return [(time.perf_counter() - began) * 1000]
 
 
 def take_turns(turns: dict[str, Turn], rounds: int) -> dict[str, Summary | str]:
     """Give each its turn, round after round, after a first round that is not counted.
 
-    Each round begins with another one, so that none always comes behind the same.
+    Each round has an order of its own, so that none always comes behind the same.
 
     Returns:
         What was seen of each; of one that broke down, the reason.
     """
     times: dict[str, list[list[float]]] = {name: [] for name in turns}
     broken: dict[str, str] = {}
-    names = list(turns)
+    names, orders = list(turns), np.random.default_rng(0)
     for number in range(rounds + 1):
-        first = number % len(names)
-        for name in names[first:] + names[:first]:
+        for name in (names[i] for i in orders.permutation(len(names))):
             if name in broken:
                 continue
             try:
@@ -124,13 +129,20 @@ class Contestant:
         )
 
     def turn(self) -> list[float]:
-        """Let it run for one turn, the first time as soon as it is prepared; return the ms.
+        """Let it have ``turn_of``, the first time as soon as it is prepared; return the ms.
 
         Raises:
             ContestantError: the process has ended.
         """
+        return self._have("turn")
+
+    def run(self) -> list[float]:
+        """Let it have ``run_of``; as ``turn``."""
+        return self._have("run")
+
+    def _have(self, kind: str) -> list[float]:
         try:
-            self._process.stdin.write("run\n")
+            self._process.stdin.write(f"{kind}\n")
             self._process.stdin.flush()
             return json.loads(self._process.stdout.readline())
         except (BrokenPipeError, json.JSONDecodeError):
@@ -153,8 +165,9 @@ class Contestant:
 
 
 def answer_turns(run: Callable[[], object]) -> None:
-    """Be a contestant: for each line on standard input, have a turn and print its times."""
-    for _ in sys.stdin:
-        print(json.dumps(turn_of(run)), flush=True)
+    """Be a contestant: for each line on standard input, have such a turn and print its times."""
+    kinds = {"turn": turn_of, "run": run_of}
+    for line in sys.stdin:
+        print(json.dumps(kinds[line.strip()](run)), flush=True)
     # Not sys.exit: OneFlow hangs when it is taken down while it holds a graph.
     os._exit(0)

@@ -1,6 +1,7 @@
 """What serving adds: the same graph in process, over HTTP, gRPC, shared memory, in a pipeline."""
 
 import contextlib
+import json
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -11,11 +12,10 @@ from types import ModuleType
 
 import numpy as np
 import tritonclient.grpc as grpcclient
-import tritonclient.http as httpclient
 from matplotlib.figure import Figure
 from report import Ratio, Section, Table, quotient
 from served import style_graph
-from turns import Contestant, Summary, Turn, take_turns, together, turn_of
+from turns import Contestant, Summary, Turn, run_of, take_turns, together
 
 from serving_kit import openblas
 from serving_kit.client import keep_freed_memory
@@ -28,7 +28,7 @@ from serving_kit.server import TritonServer
 
 #: A process is some percent faster or slower than its twin for as long as it lives; so all of them
 #: are started anew, again and again.
-SITTINGS, ROUNDS = 10, 10
+SITTINGS, ROUNDS = 10, 50
 PIPELINE = "stylize_jpeg"
 IN_PROCESS, HTTP, AS_IT_COMES, GRPC, SHARED, ENSEMBLE = (
     "saved graph in process", "HTTP", "HTTP, tritonclient as it comes", "gRPC",
@@ -41,8 +41,9 @@ TEXT = f"""\
 `fast_neural_style` at 1x3x{SIZE}x{SIZE}, from array to array. *In process* is the saved graph of
 the model repository called without Triton, in a process with the environment of the backend's
 workers. The others are requests to one Triton with one instance, one at a time; each copies the
-picture into its request, and the answer out. *HTTP* is the kit's client (`http_client.py`), which
-copies a picture less often than tritonclient's; one row is that one, as it comes. The ensemble is
+picture into its request, and the answer out. *HTTP*, also with shared memory, is the kit's client
+(`http_client.py`), which copies a picture less often than tritonclient's, and reads answers in C;
+one row is tritonclient's, as it comes. The ensemble is
 `{PIPELINE}`: its arrays are the bytes of the cat's JPEG and those of the painted one, so that it
 also decodes, resizes and encodes, which the others leave to the client. A process is some percent
 faster or slower than its twin for as long as it lives, so all were started anew for each sitting;
@@ -68,11 +69,11 @@ def sit(rounds: int) -> dict[str, Summary | str]:
 
         def here(way: AbstractContextManager[Request]) -> Turn:
             request = stack.enter_context(way)
-            return lambda: turn_of(request)
+            return lambda: run_of(request)
 
         def alone(layout: str, way: Path | str) -> Turn:
             contestant = process(layout, way, Path(folder))
-            return stack.enter_context(contextlib.closing(contestant)).turn
+            return stack.enter_context(contextlib.closing(contestant)).run
 
         turns = {
             IN_PROCESS: alone("folder", graph),
@@ -123,19 +124,29 @@ def over_shared_memory(url: str, image: np.ndarray) -> Iterator[Request]:
         memory = SharedMemory(create=True, size=2 * image.nbytes)
         stack.callback(memory.unlink)
         stack.callback(memory.close)
-        client = stack.enter_context(httpclient.InferenceServerClient(url))
-        client.register_system_shared_memory("pictures", f"/{memory.name}", memory.size)
-        stack.callback(client.unregister_system_shared_memory, "pictures")
-        tensor = httpclient.InferInput("INPUT_0", image.shape, "FP32")
-        tensor.set_shared_memory("pictures", image.nbytes)
-        wanted = httpclient.InferRequestedOutput("OUTPUT_0")
-        wanted.set_shared_memory("pictures", image.nbytes, offset=image.nbytes)
+        client = stack.enter_context(HttpClient(url))
+        region = "/v2/systemsharedmemory/region/pictures"
+        where = {"key": f"/{memory.name}", "offset": 0, "byte_size": memory.size}
+        client.ask("POST", f"{region}/register", [json.dumps(where).encode()])
+        stack.callback(client.ask, "POST", f"{region}/unregister")
+        place = {"shared_memory_region": "pictures", "shared_memory_byte_size": image.nbytes}
+        answer = {"shared_memory_offset": image.nbytes}
+        tensors = {
+            "inputs": [
+                {
+                    "name": "INPUT_0", "shape": image.shape, "datatype": "FP32",
+                    "parameters": place,
+                }
+            ],
+            "outputs": [{"name": "OUTPUT_0", "parameters": place | answer}],
+        }  # fmt: skip
+        body = [json.dumps(tensors).encode()]
 
         def request() -> np.ndarray:
             # Made anew each time: memory that an array looks at cannot be closed.
             both = np.ndarray((2, *image.shape), image.dtype, buffer=memory.buf)
             both[0] = image
-            client.infer(MODEL, [tensor], outputs=[wanted])
+            client.ask("POST", f"/v2/models/{MODEL}/infer", body)
             return both[1].copy()
 
         yield request

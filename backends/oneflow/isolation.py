@@ -12,7 +12,7 @@ from pathlib import Path
 
 import openblas
 from graph_folder import GraphFolder
-from shared_tensors import SharedTensors
+from shared_tensors import DONE, SharedTensors
 
 WORKER = Path(__file__).with_name("worker.py")
 #: Loading is given this long; the largest graphs that were tried took half a minute.
@@ -102,7 +102,7 @@ class IsolatedGraph:
         for tries_left in range(self._retries, -1, -1):
             worker = self._living_worker()
             try:
-                worker.ask({"rows": rows}, self._run_seconds)
+                worker.ask(rows, self._run_seconds)
                 return
             except WorkerDied as death:
                 worker.kill()
@@ -222,14 +222,14 @@ class _Worker:
             answer = self.receive(run_seconds if answer["running"] else load_seconds)
         return answer
 
-    def ask(self, request: dict, seconds: float) -> dict:
-        """Send a request and return the answer; see ``receive``."""
+    def ask(self, rows: int, seconds: float) -> None:
+        """Have the first rows answered; see ``receive``."""
         with self._in_use:
             try:
-                self._socket.send(json.dumps(request).encode())
+                self._socket.send(b"%d" % rows)
             except OSError:
                 raise WorkerDied(self.last_words()) from None
-            return self.receive(seconds)
+            self.receive(seconds)
 
     def receive(self, seconds: float) -> dict:
         """Wait for an answer.
@@ -247,6 +247,8 @@ class _Worker:
             answer = b""
         if not answer:
             raise WorkerDied(self.last_words())
+        if answer == DONE:
+            return {}
         answer = json.loads(answer)
         if "error" in answer:
             raise WorkerError(answer["error"])

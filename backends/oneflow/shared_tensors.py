@@ -11,6 +11,9 @@ import numpy as np
 from graph_folder import GraphFolder, TensorSpec
 
 ALIGNMENT = 64
+#: What a worker says when the outputs are there. All else is JSON, which after a run, with other
+#: things in the caches, takes as long as a copy of a picture.
+DONE = b"done"
 
 
 class SharedTensors:

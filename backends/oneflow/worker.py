@@ -17,7 +17,7 @@ from types import EllipsisType
 
 import numpy as np
 from graph_folder import GraphFolder, GraphFolderError, read_graph_folder
-from shared_tensors import SharedTensors
+from shared_tensors import DONE, SharedTensors
 
 PR_SET_PDEATHSIG = 1
 
@@ -59,11 +59,11 @@ def main() -> None:
     _say(parent, plans=worker.plans, reason=worker.reason)
     while request := parent.recv(256):
         try:
-            worker.run(json.loads(request)["rows"])
+            worker.run(int(request))
         except Exception as error:  # of many kinds; all go to the request that met them
             _say(parent, error=f"{type(error).__name__}: {_first_line(error)}")
         else:
-            _say(parent, done=True)
+            parent.send(DONE)
 
 
 class Worker:

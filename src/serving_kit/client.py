@@ -1,7 +1,6 @@
 """Ask a running Triton to stylize a picture: what the command line, the demo and the tests use."""
 
 import functools
-import http.client
 import importlib
 import time
 from collections.abc import Mapping, Sequence
@@ -122,7 +121,7 @@ def infer(
                 "is it started with this model, and ready?"
             ) from error
         raise ClientError(f"Triton at {url} refused the request: {error.message()}") from error
-    except (OSError, http.client.HTTPException) as error:
+    except OSError as error:
         raise _no_answer(url, error) from error
     finally:
         client.close()
@@ -160,7 +159,7 @@ class _GrpcClient:
 def _is_ready(client, model: str) -> bool:
     try:
         return client.is_model_ready(model)
-    except (InferenceServerException, OSError, http.client.HTTPException):
+    except (InferenceServerException, OSError):
         return False
 
 

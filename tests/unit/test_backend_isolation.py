@@ -29,12 +29,12 @@ order = json.loads(sys.argv[1])
 parent = socket.socket(fileno=order["socket"])
 parent.send(json.dumps({"plans": [1], "reason": ""}).encode())
 while request := parent.recv(256):
-    rows = json.loads(request)["rows"]
+    rows = int(request)
     if rows == 3:
         time.sleep(3600)
     if rows == 4:
         os.abort()
-    parent.send(b'{"error": "no"}' if rows == 2 else b'{"done": true}')
+    parent.send(b'{"error": "no"}' if rows == 2 else b"done")
 """
 
 

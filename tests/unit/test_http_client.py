@@ -1,8 +1,10 @@
 """The kit's client for HTTP, with a server in place of Triton that shows what it was sent."""
 
+import gc
 import json
+import socket
 import threading
-from http.client import HTTPException
+import weakref
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import numpy as np
@@ -139,15 +141,109 @@ def test_a_refusal_says_why_and_the_connection_goes_on(stranger, client, content
 )
 def test_an_answer_that_is_not_tritons_is_told(stranger, client, head_size, content):
     stranger.head_size, stranger.content = head_size, content
-    with pytest.raises(HTTPException, match=r"^the answer is not in Triton's protocol$"):
+    with pytest.raises(ConnectionError, match=r"^the answer is not in Triton's protocol$"):
         client.infer("painter", {"INPUT_0": NUMBERS}, ["OUTPUT_0"])
 
 
 def test_an_answer_that_is_cut_short_is_told(stranger, client):
     stranger.will_answer(OUTPUT_0=NUMBERS)
     stranger.content = stranger.content[:-4]
-    with pytest.raises(HTTPException, match=r"^the answer is not in Triton's protocol$"):
+    with pytest.raises(ConnectionError, match=r"^the answer is not in Triton's protocol$"):
         client.infer("painter", {"INPUT_0": NUMBERS}, ["OUTPUT_0"])
+
+
+@pytest.fixture
+def says():
+    """Give a way to start a server that says these bytes to the first who asks, and hangs up."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threads = []
+
+        def answer(words: bytes):
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(65536)
+                connection.sendall(words)
+
+        def start(words: bytes) -> HttpClient:
+            threads.append(threading.Thread(target=answer, args=[words]))
+            threads[-1].start()
+            return HttpClient(f"127.0.0.1:{server.getsockname()[1]}")
+
+        yield start
+        for thread in threads:
+            thread.join()
+
+
+CUT_SHORT = "the connection was closed before the answer was whole"
+READY = b"HTTP/1.1 200 OK\r\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "content"),
+    [
+        (READY + b"Content-Length: 3\r\n\r\nyes", b"yes"),
+        (READY + b"content-length:0\r\n\r\n", b""),
+        (READY + b"Transfer-Encoding: chunked\r\n\r\n2\r\nye\r\n1\r\ns\r\n0\r\n\r\n", b"yes"),
+        (READY + b"\r\nyes", b"yes"),
+        (b"HTTP/1.0 200 OK\r\n\r\n", b""),
+        (READY + b"Content-Length: 1000000\r\n\r\n" + b"7" * 1_000_000, b"7" * 1_000_000),
+    ],
+)
+def test_answers_that_are_written_otherwise(says, words, content):
+    with says(words) as client:
+        assert client.ask("GET", "/v2").content.tobytes() == content
+
+
+def test_an_answers_memory_is_free_as_soon_as_nobody_wants_it(stranger, client):
+    stranger.will_answer(OUTPUT_0=NUMBERS)
+    gc.disable()
+    try:
+        answer = client.ask("POST", "/v2/models/painter/infer")
+        content = weakref.ref(answer.content)
+        del answer
+        assert content() is None
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (b"", CUT_SHORT),
+        (READY + b"Content-Le", CUT_SHORT),
+        (READY + b"Content-Length: 3\r\n\r\nye", CUT_SHORT),
+        (READY + b"Transfer-Encoding: chunked\r\n\r\n2\r\nye", CUT_SHORT),
+        (b"SSH-2.0-OpenSSH_9.2\r\n", "the answer is not HTTP"),
+        (READY + b"Content-Length: three\r\n\r\n", "the answer is not HTTP"),
+    ],
+)  # fmt: skip
+def test_what_is_no_whole_answer(says, words, message):
+    with says(words) as client, pytest.raises(ConnectionError, match=f"^{message}$"):
+        client.ask("GET", "/v2")
+
+
+def test_a_connection_is_kept_and_made_anew_where_it_must_be(stranger, client):
+    connections = []
+    verify = stranger.verify_request
+    stranger.verify_request = lambda *args: connections.append(args) or verify(*args)
+    assert client.is_model_ready("painter") and client.is_model_ready("painter")
+    assert len(connections) == 1
+    client.close()
+    assert client.is_model_ready("painter")
+    assert len(connections) == 2
+
+
+def test_after_an_answer_that_did_not_come_the_next_is_the_next_ones(says, stranger):
+    with says(READY + b"Content-Length: 9\r\n\r\nhalf") as client:
+        with pytest.raises(ConnectionError):
+            client.ask("GET", "/v2")
+        client._address = ("127.0.0.1", stranger.server_port)
+        assert client.is_model_ready("painter")
+
+
+def test_a_models_name_may_be_anything(stranger, client):
+    client.is_model_ready("a b/c?d\r\n")
+    assert stranger.seen[0][0] == "/v2/models/a%20b%2Fc%3Fd%0D%0A/ready"
 
 
 def test_a_path_before_tritons_own(stranger):

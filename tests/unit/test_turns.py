@@ -1,5 +1,6 @@
 """How the benchmarks sum up what they saw."""
 
+import contextlib
 import importlib
 import sys
 
@@ -40,11 +41,28 @@ def test_who_breaks_down_takes_no_more_turns(turns):
     assert (seen["other"].runs, seen["other"].median) == (3, 5.0)
 
 
-def test_each_round_begins_with_another(turns):
+def test_a_turn_may_be_a_single_run(turns):
+    calls = []
+    assert len(turns.run_of(lambda: calls.append(1))) == 1
+    assert len(calls) == 1
+
+
+def test_each_round_has_an_order_of_its_own(turns):
     called = []
     ways = {name: lambda name=name: called.append(name) or [1.0] for name in "abc"}
-    turns.take_turns(ways, rounds=3)
-    assert "".join(called) == "abcbcacababc"
+    turns.take_turns(ways, rounds=60)
+    rounds = ["".join(called[i : i + 3]) for i in range(0, len(called), 3)]
+    assert len(rounds) == 61
+    assert set(rounds) == {"abc", "acb", "bac", "bca", "cab", "cba"}
+
+
+def test_a_contestant_has_the_turns_it_is_told_to(turns, tmp_path):
+    program = tmp_path / "program.py"
+    program.write_text("from turns import answer_turns\nanswer_turns(lambda: None)\n")
+    where = {"PYTHONPATH": str(ROOT / "benchmarks")}
+    with contextlib.closing(turns.Contestant([sys.executable, program], where)) as contestant:
+        assert len(contestant.run()) == 1
+        assert len(contestant.turn()) > 1
 
 
 def test_sittings_are_put_together(turns):
