@@ -134,16 +134,14 @@ def _section(
         TEXT.format(environment=" ".join(environment) or "nothing on this CPU"),
         [Table(["", *SPREAD, f"times {REFERENCE}", "difference"], rows)],
         [
-            Ratio(
-                f"fast saved graph / {REFERENCE}", quotient(closer[FAST], closer[REFERENCE]),
-                "3.0 at most",
+            Ratio.of(
+                f"fast saved graph / {REFERENCE}", closer[FAST], closer[REFERENCE], "3.0 at most"
             ),
-            Ratio(
-                f"fast saved graph / {ONE_THREAD} each",
-                quotient(closer[FAST], closer[ONE_THREAD]), "none",
+            Ratio.of(
+                f"fast saved graph / {ONE_THREAD} each", closer[FAST], closer[ONE_THREAD], "none"
             ),
-            Ratio(
-                "textbook saved graph / fast saved graph", quotient(seen[TEXTBOOK], seen[FAST]),
+            Ratio.of(
+                "textbook saved graph / fast saved graph", seen[TEXTBOOK], seen[FAST],
                 "12 at least",
             ),
         ],

@@ -166,11 +166,7 @@ def _section(seen: dict[str, Summary | str], sittings: int) -> Section:
         TEXT.format(sittings=sittings),
         [Table(["", "p50, ms", "p95, ms", "least", "runs", "times in process"], rows)],
         [
-            Ratio(
-                f"{name} / in process, p50",
-                quotient(seen[name], seen[IN_PROCESS]),
-                f"{aim} at most",
-            )
+            Ratio.of(f"{name} / in process, p50", seen[name], seen[IN_PROCESS], f"{aim} at most")
             for name, aim in ((HTTP, 1.05), (SHARED, 1.02))
         ],
         "ways",

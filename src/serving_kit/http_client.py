@@ -16,7 +16,6 @@ from tritonclient.utils import InferenceServerException, np_to_triton_dtype, tri
 
 #: An answer is read in pieces of so many bytes, until its headers are there.
 PIECE_BYTES = 1 << 16
-NOT_TRITONS = "the answer is not in Triton's protocol"
 CUT_SHORT = "the connection was closed before the answer was whole"
 
 
@@ -74,7 +73,7 @@ class HttpClient:
             arrays = _read(answer.content, int(answer.headers["inference-header-content-length"]))
             return [arrays[name] for name in outputs]
         except (KeyError, TypeError, ValueError):
-            raise ConnectionError(NOT_TRITONS) from None
+            raise ConnectionError("the answer is not in Triton's protocol") from None
 
     def is_model_ready(self, model: str) -> bool:
         """Ask whether a model can be used now.

@@ -4,6 +4,7 @@ import contextlib
 import importlib
 import sys
 
+import numpy as np
 import pytest
 
 from serving_kit.paths import ROOT
@@ -24,6 +25,19 @@ def test_a_busy_minute_that_meets_both_does_not_change_their_ratio(turns):
     other = turns.Summary.of([[2 * ms for ms in turn] for turn in quiet + busy])
     assert other.over(one) == 2.0
     assert one.over(turns.Summary.of([[20.0], [11.0], [10.0], [30.0], [32.0]])) == 1.0
+
+
+def test_the_true_ratio_is_mostly_where_it_is_said_to_be(turns):
+    random = np.random.default_rng(0)
+    hits = 0
+    for _ in range(200):
+        # The median of each is 1; noise of this kind is far from normal.
+        mine, its = (np.exp(0.1 * random.standard_t(2, (50, 1))).tolist() for _ in range(2))
+        low, high = turns.Summary.of(mine).interval_over(turns.Summary.of(its))
+        hits += low <= 1 <= high
+    assert 170 <= hits <= 195
+    one = turns.Summary.of([[3.0]])
+    assert one.interval_over(turns.Summary.of([[2.0]])) == (1.5, 1.5)
 
 
 def test_a_turn_counts_all_but_its_first_run(turns):
