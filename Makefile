@@ -78,7 +78,7 @@ styles: env ## draw all 26 styles on one contact sheet, styles.png (IMAGE=photo.
 	@$(PYTHON) -m serving_kit styles $${IMAGE:+--image "$$IMAGE"}
 
 .PHONY: bench
-bench: env ## measure it all, some 25 minutes; writes docs/benchmarks/ (QUICK=1 PYTORCH=1)
+bench: env ## measure it all, less than half an hour; writes docs/benchmarks/ (QUICK=1 PYTORCH=1)
 	@$(PYTHON) benchmarks $${QUICK:+--quick} $${PYTORCH:+--pytorch}
 
 .PHONY: notebooks

@@ -18,8 +18,7 @@ PAGE = """\
 Printed by `{command}`, which writes this page anew. Those that are compared took turns, so what
 else the machine did met all alike. Ratios are worth more than milliseconds, which belong to this
 machine alone; those of times are medians of the ratios of all rounds, which a busy minute hardly
-changes, and their true value lies 9 times of 10 between the two beside them, as far as one round
-has nothing to do with the next.
+changes, with their 90 % confidence interval, as if one round had nothing to do with the next.
 
 """
 
@@ -55,8 +54,8 @@ class Ratio:
     @staticmethod
     def of(what: str, a: Summary | str, b: Summary | str, aim: str) -> "Ratio":
         """Return how many times as long as b a took."""
-        known = isinstance(a, Summary) and isinstance(b, Summary)
-        return Ratio(what, quotient(a, b), aim, a.interval_over(b) if known else None)
+        value = quotient(a, b)
+        return Ratio(what, value, aim, None if value is None else a.interval_over(b))
 
 
 @dataclass
@@ -83,7 +82,7 @@ def ratio_table(sections: list[Section]) -> Table:
     """Return the ratios of all sections in one table."""
     ratios = [ratio for section in sections for ratio in section.ratios]
     return Table(
-        ["ratio", "measured", "9 times of 10", "aim"],
+        ["ratio", "measured", "90 % interval", "aim"],
         [
             [
                 r.what,

@@ -3,8 +3,8 @@
 Those that are compared run one after the other, round after round, so that whatever else the
 machine does meets all alike. A turn is one run, where all take about as long; else it goes on for a
 while, and begins with a run that is not counted, because the others have had the caches meanwhile.
-NumPy and the standard library only: PyTorch's process,
-which has an environment of its own, uses this file, too.
+NumPy and the standard library only: PyTorch's process, which has an environment of its own, uses
+this file, too.
 """
 
 import contextlib

@@ -43,11 +43,11 @@ the model repository called without Triton, in a process with the environment of
 workers. The others are requests to one Triton with one instance, one at a time; each copies the
 picture into its request, and the answer out. *HTTP*, also with shared memory, is the kit's client
 (`http_client.py`), which copies a picture less often than tritonclient's, and reads answers in C;
-one row is tritonclient's, as it comes. The ensemble is
-`{PIPELINE}`: its arrays are the bytes of the cat's JPEG and those of the painted one, so that it
-also decodes, resizes and encodes, which the others leave to the client. A process is some percent
-faster or slower than its twin for as long as it lives, so all were started anew for each sitting;
-sittings: {{sittings}}."""
+one row is tritonclient's, as it comes. The ensemble is `{PIPELINE}`: its arrays are the bytes of
+the cat's JPEG and those of the painted one, so that it also decodes, resizes and encodes, which the
+others leave to the client. A turn is a single run, in another order each round. Processes that are
+started alike may differ by some percent for as long as they live, so all were started anew for each
+sitting; sittings: {{sittings}}."""
 
 
 def measure(sittings: int, rounds: int) -> Section:

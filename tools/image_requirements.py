@@ -16,10 +16,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 MARK = "[image]"
-#: What demo.zip installs: the image's packages, those of the web page, a Triton and its clients,
+#: What demo.zip installs: the image's packages, those of the web page, a Triton and its client,
 #: OpenCV, and the installers that tools/set_up.sh looks for.
 DEMO_MARKS = (MARK, "[demo]")
-DEMO_PACKAGES = ("nvidia-pytriton", "tritonclient", "httptools", "opencv-python", "pip", "uv")
+DEMO_PACKAGES = ("nvidia-pytriton", "tritonclient", "opencv-python", "pip", "uv")
 
 
 @dataclass(frozen=True)

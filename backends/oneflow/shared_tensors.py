@@ -11,8 +11,8 @@ import numpy as np
 from graph_folder import GraphFolder, TensorSpec
 
 ALIGNMENT = 64
-#: What a worker says when the outputs are there. All else is JSON, which after a run, with other
-#: things in the caches, takes as long as a copy of a picture.
+#: What a worker says when the outputs are there. All else is JSON; here that, and a number in place
+#: of it in the request, take 0.1 ms less.
 DONE = b"done"
 
 

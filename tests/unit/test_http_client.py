@@ -215,6 +215,10 @@ def test_an_answers_memory_is_free_as_soon_as_nobody_wants_it(stranger, client):
         (READY + b"Transfer-Encoding: chunked\r\n\r\n2\r\nye", CUT_SHORT),
         (b"SSH-2.0-OpenSSH_9.2\r\n", "the answer is not HTTP"),
         (READY + b"Content-Length: three\r\n\r\n", "the answer is not HTTP"),
+        (
+            b"HTTP/1.1 101 Other\r\nConnection: upgrade\r\nUpgrade: other\r\n\r\n",
+            "the answer is not HTTP",
+        ),
     ],
 )  # fmt: skip
 def test_what_is_no_whole_answer(says, words, message):
@@ -259,7 +263,9 @@ def test_who_never_answers_is_not_waited_for():
         client.infer("painter", {"INPUT_0": NUMBERS}, ["OUTPUT_0"])
 
 
-@pytest.mark.parametrize("url", ["", ":8000", "http://127.0.0.1:8000", "host:port", "host:99999"])
+@pytest.mark.parametrize(
+    "url", ["", ":8000", "http://127.0.0.1:8000", "host:port", "host:99999", f"{'a' * 64}:80"]
+)
 def test_what_is_no_address(url):
     with pytest.raises(ValueError):
         HttpClient(url)

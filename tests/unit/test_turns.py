@@ -30,12 +30,12 @@ def test_a_busy_minute_that_meets_both_does_not_change_their_ratio(turns):
 def test_the_true_ratio_is_mostly_where_it_is_said_to_be(turns):
     random = np.random.default_rng(0)
     hits = 0
-    for _ in range(200):
+    for _ in range(100):
         # The median of each is 1; noise of this kind is far from normal.
         mine, its = (np.exp(0.1 * random.standard_t(2, (50, 1))).tolist() for _ in range(2))
         low, high = turns.Summary.of(mine).interval_over(turns.Summary.of(its))
         hits += low <= 1 <= high
-    assert 170 <= hits <= 195
+    assert 84 <= hits <= 97
     one = turns.Summary.of([[3.0]])
     assert one.interval_over(turns.Summary.of([[2.0]])) == (1.5, 1.5)
 
