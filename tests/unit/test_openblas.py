@@ -14,8 +14,9 @@ CPUS = {
     "Hygon's Zen": ("HygonGenuine", "fpu sse2 fma avx avx2", HASWELL),
     "AMD without AVX2": ("AuthenticAMD", "fpu sse2 fma4 avx", {}),
     "AMD, FMA masked": ("AuthenticAMD", "fpu sse2 avx avx2", {}),
-    "Intel": ("GenuineIntel", "fpu sse2 fma avx avx2 avx512f", {}),
-    "no vendor": ("", "fma avx2", {}),
+    "Ice Lake": ("GenuineIntel", "fpu sse2 fma avx avx2 avx512f", HASWELL),
+    "Intel without AVX2": ("GenuineIntel", "fpu sse2 avx", {}),
+    "no flags": ("GenuineIntel", "", {}),
 }
 
 
