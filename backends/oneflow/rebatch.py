@@ -56,11 +56,11 @@ class _Walk:
         self.types = _types_of(job)  # of every tensor, for one row
         self.carry: dict[str, int] = {}  # the dimension of a tensor that carries the batch
         self.ops = {op.name: op for op in job.net.op}
-        self.read = {lbn for op in job.net.op for *_, lbn in _inputs(op)}
+        self.read = {lbn for op in job.net.op for *_, lbn in inputs_of(op)}
 
     def run(self) -> None:
         sources = {
-            name: {lbn.split("/")[0] for *_, lbn in _inputs(op)} for name, op in self.ops.items()
+            name: {lbn.split("/")[0] for *_, lbn in inputs_of(op)} for name, op in self.ops.items()
         }
         for name in TopologicalSorter(sources).static_order():
             op = self.ops[name]
@@ -68,10 +68,10 @@ class _Walk:
                 self.carry[f"{name}/{op.input_conf.out}"] = 0
                 self._set_batch(name, op.input_conf)
             elif op.HasField("output_conf"):
-                if self.carry.get(_inputs(op)[0][-1]) != 0:
+                if self.carry.get(inputs_of(op)[0][-1]) != 0:
                     raise CannotBatch(f"output {name}: its first dimension is not the batch")
                 self._set_batch(name, op.output_conf)
-            elif any(lbn in self.carry for *_, lbn in _inputs(op)):
+            elif any(lbn in self.carry for *_, lbn in inputs_of(op)):
                 self._rewrite(op)
 
     def _set_batch(self, name: str, conf) -> None:
@@ -82,8 +82,8 @@ class _Walk:
 
     def _rewrite(self, op: OperatorConf) -> None:
         """Rewrite one operator that sees the batch, and note where its outputs carry it."""
-        kind, outputs = op.user_conf.op_type_name, _outputs(op)
-        lbn, dim = next((lbn, self.carry[lbn]) for *_, lbn in _inputs(op) if lbn in self.carry)
+        kind, outputs = op.user_conf.op_type_name, outputs_of(op)
+        lbn, dim = next((lbn, self.carry[lbn]) for *_, lbn in inputs_of(op) if lbn in self.carry)
         shape = self.types[lbn][0]
         if kind in _SIZES:
             _SIZES[kind](op, shape, self.types[outputs[0]][0], dim, self.n)
@@ -100,7 +100,7 @@ class _Walk:
     def _carrying_dims(self, op: OperatorConf) -> dict[str, int]:
         """Return, for each output that is read, the one dimension that grows from k to n * k."""
         inputs = []
-        for *_, lbn in _inputs(op):
+        for *_, lbn in inputs_of(op):
             (shape, data_type), dim = self.types[lbn], self.carry.get(lbn)
             grown = tuple(size * self.n if i == dim else size for i, size in enumerate(shape))
             inputs.append((grown, data_type))
@@ -111,7 +111,7 @@ class _Walk:
             reason = re.sub(r"\x1b\[[\d;]*m", "", str(error)).strip()
             raise CannotBatch(f"{what}: {reason}") from None
         dims = {}
-        for (shape, _), lbn in zip(found, _outputs(op), strict=True):
+        for (shape, _), lbn in zip(found, outputs_of(op), strict=True):
             old = self.types[lbn][0]
             grown = [i for i, (a, b) in enumerate(zip(old, shape, strict=False)) if a != b]
             if (
@@ -131,7 +131,7 @@ class _Walk:
         was such a constant.
         """
         done = False
-        for key, i, lbn in _inputs(op):
+        for key, i, lbn in inputs_of(op):
             const = self.types[lbn][0]
             if lbn in self.carry or len(const) != len(shape) or const[dim] != shape[dim]:
                 continue
@@ -183,7 +183,7 @@ def _narrow(op: OperatorConf, was: tuple, out: tuple, dim: int, n: int) -> None:
 _SIZES = {"reshape": _reshape, "expand": _expand, "slice": _slice, "narrow": _narrow}
 
 
-def _inputs(op: OperatorConf) -> list[tuple[str, int, str]]:
+def inputs_of(op: OperatorConf) -> list[tuple[str, int, str]]:
     """Return (argument, index, tensor) for every tensor that an operator reads."""
     if op.HasField("output_conf"):
         return [("in", 0, getattr(op.output_conf, "in"))]
@@ -191,7 +191,8 @@ def _inputs(op: OperatorConf) -> list[tuple[str, int, str]]:
     return [(key, i, lbn) for key in sorted(values) for i, lbn in enumerate(values[key].s)]
 
 
-def _outputs(op: OperatorConf) -> list[str]:
+def outputs_of(op: OperatorConf) -> list[str]:
+    """Return every tensor that an operator of the user's kind answers."""
     return [lbn for key in op.user_conf.output_order for lbn in op.user_conf.output[key].s]
 
 
@@ -216,7 +217,7 @@ def _types_of(job: Job) -> dict[str, Type]:
     found = _read_types(ConvertJobToIR(job.SerializeToString()))
     types = {}
     for op in job.net.op:
-        names = _outputs(op)
+        names = outputs_of(op)
         for kind in ("input_conf", "variable_conf"):
             if op.HasField(kind):
                 names = [f"{op.name}/{getattr(op, kind).out}"]
@@ -227,7 +228,7 @@ def _types_of(job: Job) -> dict[str, Type]:
 def _without_names(op: OperatorConf) -> bytes:
     """Return an operator with its tensors called 0/out, 1/out, ...: equal ones are equal bytes."""
     bare = OperatorConf(name="op", device_tag="cpu", user_conf=op.user_conf)
-    for k, (key, i, _) in enumerate(_inputs(op)):
+    for k, (key, i, _) in enumerate(inputs_of(op)):
         bare.user_conf.input[key].s[i] = f"{k}/out"
     for key, value in bare.user_conf.output.items():
         value.s[:] = [f"op/{key}_{i}" for i in range(len(value.s))]
@@ -246,7 +247,7 @@ def _infer(bare: bytes, inputs: tuple[Type, ...]) -> list[Type]:
         conf = job.net.op.add(name=str(k), device_tag="cpu").input_conf
         conf.out = "out"
         _set_blob(conf.blob_conf, shape, kind)
-    for k, lbn in enumerate(_outputs(op)):  # what nobody reads is not in the text
+    for k, lbn in enumerate(outputs_of(op)):  # what nobody reads is not in the text
         conf = job.net.op.add(name=f"out{k}", device_tag="cpu").output_conf
         conf.out = "out"
         setattr(conf, "in", lbn)

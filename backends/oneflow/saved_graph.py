@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import one_by_one  # before oneflow: it says how that shall work
 import oneflow as flow
 import oneflow.framework.session_context as session_context
 from google.protobuf import text_format
@@ -53,6 +54,13 @@ class SavedGraph:
         self.folder = read_graph_folder(path)
         self.device = flow.device(device)
         self._job = _read_job(self.folder)
+        #: Whether the operators are run one by one, which needs a second core for the caller to
+        #: wait on: it does not sleep while it waits, and would hold the only one for 4 ms.
+        self.one_by_one = (
+            self.device.type == "cpu"
+            and len(os.sched_getaffinity(0)) > 1
+            and one_by_one.suits(self._job)
+        )
         self._variables = convert_to_tensor_tuple(
             [
                 flow.tensor(self.folder.read_variable(spec), device=self.device)
@@ -83,16 +91,22 @@ class SavedGraph:
         self._plans.pop(shapes, None)
         gc.collect()
 
-    def _compile(self, job: Job, inputs: list[TensorSpec], outputs: list[TensorSpec]) -> "_Plan":
-        job = _moved(job, self.device)
+    def _compile(
+        self, job: Job, inputs: list[TensorSpec], outputs: list[TensorSpec]
+    ) -> "_Plan | one_by_one.OneByOne":
+        names = {
+            "input_names": [spec.name for spec in inputs],
+            "output_names": [spec.name for spec in outputs],
+            "variable_names": [spec.name for spec in self.folder.variables],
+        }
+        if self.one_by_one:
+            return one_by_one.OneByOne(job, variables=self._variables, **names)
         return _Plan(
-            job,
+            _moved(job, self.device),
             inputs=_empty_tensors(inputs, self.device),
-            input_names=[spec.name for spec in inputs],
             outputs=_empty_tensors(outputs, self.device),
-            output_names=[spec.name for spec in outputs],
             variables=self._variables,
-            variable_names=[spec.name for spec in self.folder.variables],
+            **names,
         )
 
     def __call__(self, *arrays: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -110,9 +124,9 @@ class SavedGraph:
         """
         self._check_inputs(arrays)
         plan = self._plans[_shapes(arrays)]
-        plan.run([flow.tensor(_plain(array), device=self.device) for array in arrays], plan.outputs)
-        # Copied: numpy() shows the output's own memory, which the next run writes to.
-        return tuple(output.numpy().copy() for output in plan.outputs)
+        outputs = plan.run([flow.tensor(_plain(array), device=self.device) for array in arrays])
+        # Copied: numpy() shows the output's own memory, which the next run may write to.
+        return tuple(output.numpy().copy() for output in outputs)
 
     def bind(
         self, inputs: Sequence[np.ndarray], outputs: Sequence[np.ndarray]
@@ -137,7 +151,7 @@ class SavedGraph:
         targets = [flow.from_numpy(array) for array in outputs]
 
         def run() -> None:
-            self._plans[shapes].run(sources, targets)
+            self._plans[shapes].run_into(targets, sources)
             for target in targets:
                 target.numpy()  # waits until it is written
 
@@ -177,8 +191,7 @@ class _Plan:
 
     def __init__(self, job: Job, *, inputs, input_names, outputs, output_names, variables,
                  variable_names):  # fmt: skip
-        #: Tensors for the answers, the same at every call.
-        self.outputs, self._variables = outputs, variables
+        self._outputs, self._variables = outputs, variables
         output_tuple = convert_to_tensor_tuple(outputs)
         session = session_context.GetDefaultSession()
         session.TryInit()
@@ -194,7 +207,12 @@ class _Plan:
         eager.Sync()
         self._graph.complie_and_init_runtime()  # OneFlow's own spelling
 
-    def run(self, inputs: list[flow.Tensor], outputs: list[flow.Tensor]) -> None:
+    def run(self, inputs: Sequence[flow.Tensor]) -> list[flow.Tensor]:
+        """Run once, and return the outputs, the same tensors each time; see ``run_into``."""
+        self.run_into(self._outputs, inputs)
+        return self._outputs
+
+    def run_into(self, outputs: Sequence[flow.Tensor], inputs: Sequence[flow.Tensor]) -> None:
         """Run once; who reads an output then waits until it is written."""
         output_tuple = convert_to_tensor_tuple(outputs)
         RunLazyNNGraph(convert_to_tensor_tuple(inputs), output_tuple, self._variables, self._graph)

@@ -5,3 +5,4 @@ import importlib
 import serving_kit.graph_folder  # noqa: F401  (puts the backend's folder on sys.path)
 
 SavedGraph = importlib.import_module("saved_graph").SavedGraph
+OPERATORS = importlib.import_module("one_by_one").OPERATORS
