@@ -61,6 +61,8 @@ def oneflow(layout: str, way: str, image: np.ndarray) -> Callable[[], np.ndarray
     """Return a run of a layout in OneFlow, from array to array."""
     import oneflow as flow
 
+    # Before anything is run, as in the backend's workers: it says how OneFlow shall use threads.
+    import serving_kit.saved_graph  # noqa: F401
     from serving_kit.export import InferenceGraph
 
     if layout == "folder":

@@ -12,11 +12,12 @@ import numpy as np
 from contestants import LAYOUTS, WAYS
 from matplotlib.figure import Figure
 from report import SPREAD, Ratio, Section, Table, quotient, spread
+from served import worker_environment
 from turns import Contestant, Summary, take_turns
 
-from serving_kit import openblas
 from serving_kit.images import load_image
 from serving_kit.models import SIZE
+from serving_kit.openblas import VARIABLE
 from serving_kit.paths import CAT, WEIGHTS
 from serving_kit.styles import DEFAULT_STYLE, style_index
 
@@ -34,7 +35,8 @@ TEXT = f"""\
 The style network at 1x3x{SIZE}x{SIZE}, float32, from array to array, each in a process of its own,
 with the same weights. *Textbook* has `nn.InstanceNorm2d`, as the page's network has it; *4-D norm*
 is `stylenet.py`; *fast* is `stylenet_cpu.py`. OneFlow's processes have the environment that the
-backend gives its workers ({{environment}}); *{OWN_KERNELS}* are without it. The last column is the
+backend gives its workers ({{environment}}); *{OWN_KERNELS}* are without the choice of kernels.
+A *saved graph* runs as the backend runs it, on a CPU operator by operator. The last column is the
 largest difference from {REFERENCE}'s answer, on the scale 0 to 255. The faster ones were
 compared in more rounds, among themselves."""
 
@@ -51,12 +53,13 @@ def measure(rounds: int, pytorch: bool) -> Section:
                 python, HERE / "pytorch_contestant.py", WEIGHTS, str(style_index(DEFAULT_STYLE)),
                 files.image, files.answer("PyTorch"),
             ]  # fmt: skip
-        environments = {name: openblas.environment() for name in commands}
-        if openblas.environment():
+        ours = worker_environment()
+        environments = {name: ours if "OneFlow" in name else {} for name in commands}
+        if VARIABLE in ours:
             for name in (FAST, TEXTBOOK):
                 own = f"{name}, {OWN_KERNELS}"
                 commands[own] = [*commands[name][:-1], files.answer(own)]
-                environments[own] = {}
+                environments[own] = {k: v for k, v in ours.items() if k != VARIABLE}
         contestants = {
             name: stack.enter_context(contextlib.closing(Contestant(command, environments[name])))
             for name, command in commands.items()
@@ -123,7 +126,7 @@ def _section(
     differences: dict[str, float | None],
 ) -> Section:
     """Report on all, as they were seen together, or closer."""
-    environment = [f"`{name}={value}`" for name, value in openblas.environment().items()]
+    ours = [f"`{name}={value}`" for name, value in worker_environment().items()]
     rows = []
     for name in seen:
         together = closer if name in closer else seen
@@ -131,7 +134,7 @@ def _section(
         rows.append([name, *spread(together[name]), to_reference, differences.get(name)])
     return Section(
         "The style network in one process",
-        TEXT.format(environment=" ".join(environment) or "nothing on this CPU"),
+        TEXT.format(environment=" ".join(ours)),
         [Table(["", *SPREAD, f"times {REFERENCE}", "difference"], rows)],
         [
             Ratio.of(

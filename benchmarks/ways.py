@@ -14,10 +14,9 @@ import numpy as np
 import tritonclient.grpc as grpcclient
 from matplotlib.figure import Figure
 from report import Ratio, Section, Table, quotient
-from served import style_graph
+from served import style_graph, worker_environment
 from turns import Contestant, Summary, Turn, run_of, take_turns, together
 
-from serving_kit import openblas
 from serving_kit.client import keep_freed_memory
 from serving_kit.http_client import HttpClient
 from serving_kit.images import load_image
@@ -91,7 +90,7 @@ def process(layout: str, way: Path | str, folder: Path) -> Contestant:
     program = Path(__file__).with_name("contestants.py")
     return Contestant(
         [sys.executable, program, layout, way, folder / "image.npy", folder / "answer.npy"],
-        openblas.environment(),
+        worker_environment(),
     )
 
 

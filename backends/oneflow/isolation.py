@@ -20,8 +20,17 @@ LOAD_SECONDS = 600.0
 #: A single run while the graph is loaded is given this long, or ``run_seconds`` if that is more:
 #: the first one takes several times as long as those that follow.
 FIRST_RUN_SECONDS = 30.0
+#: Has glibc ask for large pages, where a graph's larger results need fewer entries of the CPU's
+#: page table. Older ones than 2.35 know no such thing, and pass it over.
+LARGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
 #: Between two tries to start a worker that cannot load its graph any more.
 RETRY_SECONDS = 1.0
+
+
+def environment() -> dict[str, str]:
+    """Return the variables that a worker has besides its parent's; a choice made there stays."""
+    unset = {name: value for name, value in LARGE_PAGES.items() if name not in os.environ}
+    return unset | openblas.environment()
 
 
 class WorkerError(RuntimeError):
@@ -206,7 +215,7 @@ class _Worker:
             stdin=subprocess.DEVNULL,
             stdout=self._words,
             stderr=self._words,
-            env={**os.environ, **openblas.environment(), "PYTHONPATH": path},
+            env={**os.environ, **environment(), "PYTHONPATH": path},
             pass_fds=(theirs.fileno(), order["memory"]),
         )
         theirs.close()

@@ -170,20 +170,28 @@ class Layer(nn.Module):
     Args:
         index: int (blocks, window), the rows that each block reads.
         matrix: see ``block_matrix``.
-        pixels: pixels of a block.
-        gamma: float32 (styles, channels).
-        beta: float32 (styles, channels).
+        block: pixels of a block, (high, wide).
+        gamma: float32 (styles, channels), the scale of the norm.
+        beta: float32 (styles, channels), its shift. A relu of the norm stops at 0, which is the
+            negative of the shift as long as the shift is not added: the ``floor``.
     """
 
-    def __init__(self, index, matrix, pixels: int, gamma: np.ndarray, beta: np.ndarray):
+    def __init__(self, index, matrix, block: tuple[int, int], gamma: np.ndarray, beta: np.ndarray):
         super().__init__()
-        self.convolution = Convolution(index, matrix)
-        self.pixels, channels = pixels, gamma.shape[1]
-        self.register_buffer("shares", buffer(np.full((1, len(index)), 1 / len(index) / pixels)))
+        order = self.order(block, gamma.shape[1])
+        self.convolution = Convolution(index, matrix[:, order])
+        self.block, self.pixels = block, block[0] * block[1]
+        channel = order % gamma.shape[1]
+        shares = np.full((1, len(index)), 1 / len(index) / self.pixels)
+        self.register_buffer("shares", buffer(shares))
         # Adds up the pixels of a block, and gives every one of them the sum.
-        self.register_buffer("spread", buffer(np.tile(np.eye(channels), (pixels, pixels))))
-        self.register_buffer("gamma", buffer(np.tile(gamma, pixels)))
-        self.register_buffer("beta", buffer(np.tile(beta, pixels)))
+        self.register_buffer("spread", buffer(channel[:, None] == channel))
+        self.register_buffer("gamma", buffer(gamma[:, channel]))
+        self.register_buffer("floor", buffer(-beta[:, channel]))
+
+    def order(self, block: tuple[int, int], channels: int) -> np.ndarray:
+        """Return how the values of a block follow each other: pixel by pixel, as in the matrix."""
+        return np.arange(block[0] * block[1] * channels)
 
     def forward(self, rows: flow.Tensor, style: flow.Tensor | None) -> flow.Tensor:
         """Compute the layer.
@@ -193,13 +201,13 @@ class Layer(nn.Module):
             style: (B, 1, styles), the weight of each style; None where there is one.
 
         Returns:
-            (B, blocks * pixels, channels), a row for each pixel.
+            (B, blocks * pixels, channels), a row for each pixel; but see ``PaintLayer``.
         """
         rows = self.convolution(rows)
         # Two passes: a plain picture has no variance that would survive one.
         rows = rows - self._mean(rows)
         scale = flow.rsqrt(self._mean(rows * rows) + EPSILON) * self._of(self.gamma, style)
-        rows = self.finish(rows, scale, self._of(self.beta, style))
+        rows = self.finish(rows * scale, self._of(self.floor, style))
         # Even where nothing changes, a reshape copies in a graph: OneFlow 0.9.0 has no views.
         if self.pixels == 1:
             return rows
@@ -223,22 +231,30 @@ class ReluLayer(Layer):
     same numbers in another order differ in the last digit, and norms enlarge that 300 times each.
     """
 
-    def finish(self, rows, scale, shift):
+    def finish(self, rows, floor):
         """Map (B, blocks, values) to the same."""
-        return flow.maximum(rows * scale, -shift) - flow.relu(-shift)
+        return flow.maximum(rows, floor) - flow.relu(floor)
 
 
 class LinearLayer(Layer):
     """A layer without relu, the second of a residual, less its shift as in ``ReluLayer``."""
 
-    def finish(self, rows, scale, shift):
+    def finish(self, rows, floor):
         """Map (B, blocks, values) to the same."""
-        return rows * scale
+        return rows
 
 
 class PaintLayer(Layer):
-    """The last layer: its norm, and colours from 0 to 255."""
+    """The last layer: its norm, and colours from 0 to 255.
 
-    def finish(self, rows, scale, shift):
+    Each line of a block is given channel by channel, as planes hold it.
+    """
+
+    def order(self, block, channels):
+        """Return how the values of a block follow each other: line, channel, column."""
+        values = super().order(block, channels).reshape(*block, channels)
+        return values.swapaxes(1, 2).reshape(-1)
+
+    def finish(self, rows, floor):
         """Map (B, blocks, values) to the same."""
-        return flow.sigmoid(rows * scale + shift) * 255
+        return flow.sigmoid(rows - floor) * 255

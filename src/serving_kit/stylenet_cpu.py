@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import oneflow as flow
+from numpy.lib.stride_tricks import sliding_window_view
 from oneflow import nn
 
 from serving_kit.cpu_layers import (
@@ -36,11 +37,13 @@ RESIDUALS = 6
 
 #: Blocks are as large as paid off: the windows of larger ones are smaller in all, but their
 #: matrices have more zeros. A picture that they do not divide gets smaller ones.
-FIRST = Step(9, block=(1, 4))
+FIRST = Step(9, block=(2, 2))
 CONTRACT = (Step(3, stride=2), Step(3, stride=2, block=(1, 2)))
 RESIDUAL = Step(3, block=(1, 2))
 EXPAND = (Step(3, upsample=2, block=(2, 4)), Step(3, upsample=2, block=(4, 4)))
 PAINT = Step(9, block=(4, 8))
+#: Pixels of a line of the first convolution's windows.
+FIRST_WINDOW = FIRST.kernel - 1 + FIRST.block[1]
 
 
 class StyleNetCpu(nn.Module):
@@ -64,11 +67,12 @@ class StyleNetCpu(nn.Module):
                 f"multiples of {MULTIPLE}, and at least {SMALLEST}"
             )
         self.size = (height, width)
-        self.collect = Gather(_padded_units(height, width))
+        self.collect = Gather(_padded(height, width))
+        lines, index = _first_windows(height, width)
+        self.join = Gather(lines)
         weight, *norms = layers["contract.0"]
         # Pictures come as 0 to 255; the network was trained on 0 to 1.
-        index, matrix = _first_windows(height, width), block_matrix(weight / 255, FIRST)
-        first = ReluLayer(index, matrix, FIRST.pixels, *norms)
+        first = ReluLayer(index, block_matrix(weight / 255, FIRST), FIRST.block, *norms)
         self._places = block_places(FIRST, self.size)
 
         def layer(kind: type[Layer], step: Step, name: str) -> Layer:
@@ -77,7 +81,7 @@ class StyleNetCpu(nn.Module):
             step = replace(step, block=tuple(map(gcd, step.block, size)))
             index, matrix = window_places(step, self._places), block_matrix(weight, step)
             self._places = block_places(step, size)
-            return kind(index, matrix, step.pixels, *norms)
+            return kind(index, matrix, step.block, *norms)
 
         contract = [layer(ReluLayer, step, f"contract.{i}") for i, step in enumerate(CONTRACT, 1)]
         self.contract = nn.ModuleList([first, *contract])
@@ -90,7 +94,7 @@ class StyleNetCpu(nn.Module):
             layer(ReluLayer, step, f"expand.{i}") for i, step in enumerate(EXPAND)
         )
         self.paint = layer(PaintLayer, PAINT, "expand.2")
-        self.spread_out = Gather(_planes(self._places))
+        self.spread_out = Gather(_planes(self.paint.block, height, width))
 
     def forward(self, images: flow.Tensor, weights: flow.Tensor | None = None) -> flow.Tensor:
         """Paint images.
@@ -108,7 +112,8 @@ class StyleNetCpu(nn.Module):
         # A plain picture is to be 0; see ReluLayer.
         x = images - images[:, :, :1, :1]
         x = self.collect(x.reshape(batch, 3 * self.size[0] * self.size[1]))
-        x = x.reshape(batch, -1, FIRST.block[1] * 3)
+        x = self.join(x.reshape(batch, -1, FIRST.block[1] * 3))
+        x = x.reshape(batch, -1, FIRST_WINDOW * 3)
         for layer in self.contract:
             x = layer(x, style)
         for first, second in zip(self.residuals[::2], self.residuals[1::2], strict=True):
@@ -116,32 +121,44 @@ class StyleNetCpu(nn.Module):
         for layer in self.expand:
             x = layer(x, style)
         x = self.paint(x, style)
-        x = self.spread_out(x.reshape(batch, 3 * self.size[0] * self.size[1]))
+        x = self.spread_out(x.reshape(batch, -1, self.paint.block[1]))
         return x.reshape(batch, 3, *self.size)
 
 
-def _padded_units(height: int, width: int) -> np.ndarray:
-    """Return where the values of the padded picture come from, four pixels of a row to a unit.
-
-    The window of a block of the first convolution is three such units wide, so a gather copies
-    twelve values at once, and the values of a window lie pixel by pixel, as the matrix wants them.
-    """
+def _padded(height: int, width: int) -> np.ndarray:
+    """Return where the values of the padded picture come from, pixel by pixel."""
     pad = FIRST.kernel // 2
     y, x = (reflect(np.arange(-pad, size + pad), size) for size in (height, width))
     pixels = y[:, None, None] * width + x[None, :, None]
     return (np.arange(3) * height * width + pixels).reshape(-1)
 
 
-def _first_windows(height: int, width: int) -> np.ndarray:
-    """Return the units that each block of the first convolution reads, int (blocks, window)."""
-    units = width // 4 + 2
-    y, x, i, j = np.ogrid[:height, : width // 4, : FIRST.kernel, :3]
-    return ((y + i) * units + x + j).reshape(height * width // 4, -1)
+def _first_windows(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return what the blocks of the first convolution read of the padded picture.
+
+    To copy two pixels takes nearly as long as ten. So the lines of the windows are put together
+    first; windows above each other share them.
+
+    Returns:
+        The pairs of pixels that each line consists of; and the lines of each window,
+        int (blocks, lines).
+    """
+    high, wide = FIRST.block
+    pad = FIRST.kernel - 1
+    pairs = np.arange((height + pad) * (width + pad) // wide).reshape(height + pad, -1)
+    lines = np.arange((height + pad) * width // wide).reshape(height + pad, -1)
+    windows = sliding_window_view(lines, FIRST.kernel - 1 + high, axis=0)[::high]
+    return (
+        sliding_window_view(pairs, FIRST_WINDOW // wide, axis=1).reshape(-1),
+        windows.reshape(-1, windows.shape[-1]),
+    )
 
 
-def _planes(places: np.ndarray) -> np.ndarray:
-    """Return where the values of three planes lie among pixels of three values."""
-    return (places * 3 + np.arange(3)[:, None, None]).reshape(-1)
+def _planes(block: tuple[int, int], height: int, width: int) -> np.ndarray:
+    """Return where each line of a block's pixels lies, as the last layer gives them, in planes."""
+    high, wide = block
+    channel, y, x = np.ogrid[:3, :height, : width // wide]
+    return (((y // high * (width // wide) + x) * high + y % high) * 3 + channel).reshape(-1)
 
 
 def read_layers(weights: Path = WEIGHTS) -> dict[str, tuple]:

@@ -151,3 +151,10 @@ def test_closing_leaves_no_process_and_no_descriptor(make_graph):
     assert process.returncode == -9
     assert descriptors() < before
     graph.close()  # once more does no harm
+
+
+def test_a_choice_of_pages_that_was_made_is_left_alone(monkeypatch):
+    monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
+    assert isolation.environment()["GLIBC_TUNABLES"] == "glibc.malloc.hugetlb=1"
+    monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.arena_max=1")
+    assert "GLIBC_TUNABLES" not in isolation.environment()
