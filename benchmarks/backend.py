@@ -1,5 +1,6 @@
 """What the backend's own parts cost: isolation, batches, plans."""
 
+import os
 import statistics
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 from report import Section, Table
-from served import MB, style_graph
+from served import MB, style_graph, worker_environment
 from turns import take_turns, turn_of
 
 from serving_kit.graph_folder import read_graph_folder
@@ -21,7 +22,7 @@ ISOLATION_RUNS = 300
 
 TEXT = f"""\
 Without Triton. *x + 1* is a graph that does next to nothing to a 1x3x{SIZE}x{SIZE} image, so what
-it takes is the way there and back. A plan is what the backend compiles for a number of rows;
+it takes is the way there and back. A plan is what the backend prepares for a number of rows;
 loading includes the proof that a batch gives each row's own answer."""
 
 
@@ -82,21 +83,22 @@ def isolation(path: Path) -> Table:
 
 
 def time_in_one_process(path: Path) -> float:
-    """Return the median ms of the same graph called in one process, on one core like a worker's."""
+    """Return the median ms of the same graph called in one process, bound as a worker binds it."""
     code = (
         "import os, sys, time, statistics, numpy as np\n"
         "from serving_kit.saved_graph import SavedGraph\n"
-        "from worker import _stay_on\n"
-        f"graph = SavedGraph(sys.argv[1]); x = np.zeros((1, 3, {SIZE}, {SIZE}), np.float32)\n"
-        "_stay_on({min(os.sched_getaffinity(0))})\n"
-        "times = []\n"
+        "graph = SavedGraph(sys.argv[1])\n"
+        f"image, x, y = np.zeros((3, 1, 3, {SIZE}, {SIZE}), np.float32)\n"
+        "run, times = graph.bind([x], [y]), []\n"
         f"for _ in range({ISOLATION_RUNS}):\n"
-        "    began = time.perf_counter(); graph(x); times.append(time.perf_counter() - began)\n"
+        "    began = time.perf_counter()\n"
+        "    np.copyto(x, image); run(); y.copy()\n"
+        "    times.append(time.perf_counter() - began)\n"
         "print(statistics.median(times) * 1000, flush=True); os._exit(0)"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, path], check=True, stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL, env={**os.environ, **worker_environment()},
     )  # fmt: skip
     return float(done.stdout)
 
