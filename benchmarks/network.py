@@ -164,5 +164,5 @@ def _draw(figure: Figure, seen: dict[str, Summary | str]) -> None:
     bars = axes.barh(list(found), medians, xerr=whiskers, color="#4878a8", capsize=2)
     axes.bar_label(bars, [f" {median:,.0f}" for median in medians], padding=2)
     axes.set_xscale("log")
-    axes.set_xlim(right=max(medians) * 1.6)
+    axes.set_xlim(right=max(medians) * 3)
     axes.set_xlabel("milliseconds, median and quartiles (logarithmic)")

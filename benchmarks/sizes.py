@@ -117,6 +117,7 @@ def _draw(figure: Figure, per_pixel: dict, peaks: dict) -> None:
     time, memory = figure.subplots(1, 2)
     bars = time.bar(names, list(per_pixel.values()), color="#4878a8")
     time.bar_label(bars, fmt="%.0f")
+    time.margins(y=0.1)
     time.set_title("nanoseconds a pixel")
     bottom = np.zeros(len(names))
     for kind, color in zip(("worker", STUB, "tritonserver"), ("#4878a8", "#e0a050", "#808080"),

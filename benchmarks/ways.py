@@ -182,6 +182,6 @@ def _draw(figure: Figure, seen: dict[str, Summary | str]) -> None:
         bars = axes.barh(places, values, 0.38, label=label, color=color)
         axes.bar_label(bars, [f" {value:.1f}" for value in values])
     axes.set_yticks(range(len(found)), list(found))
-    axes.margins(x=0.12)
+    axes.margins(x=0.25)  # for the figures and the legend
     axes.set_xlabel("milliseconds")
     axes.legend(loc="lower right", reverse=True)
