@@ -20,8 +20,8 @@ LOAD_SECONDS = 600.0
 #: A single run while the graph is loaded is given this long, or ``run_seconds`` if that is more:
 #: the first one takes several times as long as those that follow.
 FIRST_RUN_SECONDS = 30.0
-#: Has glibc ask for large pages, where a graph's larger results need fewer entries of the CPU's
-#: page table. Older ones than 2.35 know no such thing, and pass it over.
+#: Has glibc ask for large pages: the CPU then looks up fewer of them to read a graph's larger
+#: results. Versions before 2.35 know no such thing, and pass it over.
 LARGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
 #: Between two tries to start a worker that cannot load its graph any more.
 RETRY_SECONDS = 1.0

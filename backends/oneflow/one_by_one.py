@@ -39,7 +39,6 @@ squeeze stack tanh transpose upsample_bilinear_2d upsample_nearest_2d var where
 """
 #: Those that tests compare: no random numbers, no state, no choice of a device.
 OPERATORS = frozenset(_NAMES.split())
-NONE: list[float] = []
 
 
 def suits(job: Job) -> bool:
@@ -156,4 +155,4 @@ def _runner(user: UserOpConf) -> Callable[[list[flow.Tensor]], flow.Tensor]:
     # The one function of Python's that runs whatever operator it is given, with any number of
     # inputs. What it adds are attributes of the operator that it was made for.
     run = flow._C.dispatch_crop_mirror_normalize_from_uint8
-    return lambda tensors: run(op, tensors, mean=NONE, std=NONE)
+    return lambda tensors: run(op, tensors, mean=(), std=())

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import oneflow as flow
 from oneflow import nn
+from oneflow.nn import functional
 
 from serving_kit.export import export_version
 from serving_kit.saved_graph import OPERATORS, SavedGraph
@@ -136,10 +137,12 @@ CASES = {
     "var": (lambda a: a.var(dim=1), ROWS),
     "where": (lambda a, b: flow.where(a > 0, a, b.expand(1, 6, 10)), ROWS, ROW),
 }
-#: What is run as a graph: an operator that is not among them, one whose second result is read.
+#: What is run as a graph: an operator that is not among them, one whose second result is read, and
+#: one that is in training.
 OTHERS = {
     "cumsum": (lambda a: flow.cumsum(a, 1), ROWS),
-    "indices": (lambda a: nn.MaxPool2d(2, return_indices=True)(a), PICTURE),
+    "indices": (nn.MaxPool2d(2, return_indices=True), PICTURE),
+    "training": (lambda a: functional.batch_norm(a, None, None, training=True), PICTURE),
 }
 
 

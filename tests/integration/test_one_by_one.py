@@ -15,7 +15,7 @@ PROGRAM = Path(__file__).with_name("compare_engines.py")
 @pytest.fixture(scope="module")
 def compared(tmp_path_factory):
     """What both engines made of each case; in a process of its own, as OneFlow may end it."""
-    if len(os.sched_getaffinity(0)) < 2:
+    if len(os.sched_getaffinity(0)) < 2 and os.environ.get("CI") != "true":
         pytest.skip("operators are run one by one where there are two cores")
     done = subprocess.run(
         [sys.executable, PROGRAM, tmp_path_factory.mktemp("graphs")],
