@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import json
 import os
+import secrets
 import signal
 import tempfile
 import time
@@ -22,14 +23,14 @@ from serving_kit.errors import ServerError
 from serving_kit.paths import SERVERS
 
 RUN_PREFIX = "serving-kit-run-"
-#: A supervisor writes its PID well within this time after its run folder was made.
+#: A supervisor writes its PID well within this time after its run folder was laid out.
 STARTING_SECONDS = 60
 #: A supervisor that was asked to stop is killed after this time.
 STOP_SECONDS = supervisor.KILL_AFTER_SECONDS + 15
 
 
 def new_run_dir() -> Path:
-    """Make a run folder.
+    """Return the path of a run folder, which is to be made once its supervisor is there.
 
     Raises:
         ServerError: its path has a space, which Triton does not survive.
@@ -40,7 +41,7 @@ def new_run_dir() -> Path:
             f"Triton cannot work in {parent}, the folder for temporary files: "
             "its path has a space; set TMPDIR to a folder without one"
         )
-    return Path(tempfile.mkdtemp(prefix=RUN_PREFIX, dir=parent))
+    return parent / f"{RUN_PREFIX}{secrets.token_hex(8)}"
 
 
 def supervisor_of(run_dir: Path) -> int | None:

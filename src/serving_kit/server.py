@@ -245,32 +245,36 @@ class TritonServer:
 
     def _launch(self) -> None:
         self._run_dir = runs.new_run_dir()
+        environment = {**os.environ, supervisor.RUN_MARK: str(self._run_dir)}
+        if self.choice.mode == "local":
+            environment = embedded.environment(self._run_dir)
+        self._supervisor = subprocess.Popen(
+            [sys.executable, supervisor.__file__, self._run_dir],
+            stdin=subprocess.PIPE,
+            # Who waits for the end of our own output must not wait for this; it has a log.
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            bufsize=0,
+            env=environment,
+            start_new_session=True,  # a Ctrl-C in the terminal is for the owner to handle
+        )
+        # From here on it cleans up after us, however we end.
+        self._run_dir.mkdir(mode=0o700)
         if self.log_file:
             self.log_file.write_bytes(b"")
             (self._run_dir / "log").symlink_to(self.log_file.resolve())
         control = None
-        environment = {**os.environ, supervisor.RUN_MARK: str(self._run_dir)}
         if self.choice.mode == "docker":
             command = self._docker_command(self._run_dir)
         else:
-            environment = embedded.environment(self._run_dir)
             repository = embedded.lay_out(self._run_dir, self.model_repository)
             options, control = self._control()
             command = embedded.command(
                 self._run_dir, repository, [*self._local_options(), *options, *self.options]
             )
-        with (self._run_dir / "log").open("ab") as log:
-            self._supervisor = subprocess.Popen(
-                [
-                    *(sys.executable, supervisor.__file__, self._run_dir),
-                    json.dumps({"command": command, "control": control}),
-                ],
-                stdin=subprocess.PIPE,
-                stdout=log,
-                stderr=log,  # who waits for the end of our own output must not wait for this
-                env=environment,
-                start_new_session=True,  # a Ctrl-C in the terminal is for the owner to handle
-            )
+        order = json.dumps({"command": command, "control": control})
+        with contextlib.suppress(BrokenPipeError):  # it has ended; who waits for Triton will see
+            self._supervisor.stdin.write(order.encode() + b"\n")
 
     def _local_options(self) -> list[str]:
         http, grpc, metrics = self.ports
@@ -498,6 +502,8 @@ class TritonServer:
         log = self.log().replace(f"{self._run_dir}/models", str(self.model_repository))
         causes = causes_in(log)
         text = f": {'; '.join(causes)}" if causes else ""
+        if not log.strip():
+            return f"{text}; it has written no log"
         return f"{text}\nIts log ends:\n" + "\n".join(f"  {line}" for line in last_lines(log))
 
     def stop(self) -> None:

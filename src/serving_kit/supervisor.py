@@ -3,8 +3,10 @@
 ``server.TritonServer`` starts this file as a process of its own, and holds the other end of its
 standard input. When that end closes, because the server is stopped or because its owner was
 killed, however brutally, the supervisor stops Triton, ends whatever it left running, and removes
-its shared memory and its run folder. A server that shall outlive its owner is let go, once it is
-ready, with one line on that input; from then on only a signal ends it.
+its shared memory and its run folder. It is there before the folder is made, so that an owner that
+is killed while it lays the folder out leaves nothing either; one line on that input then tells
+what to start. A server that shall outlive its owner is let go, once it is ready, with a second
+line; from then on only a signal ends it.
 
 Meanwhile it looks after the processes in which Triton's python backend runs models: Triton does
 not replace one that died, and goes on saying that it is ready. Standard library only.
@@ -79,6 +81,23 @@ def clean_up(run_dir: Path) -> None:
     for segment in SHARED_MEMORY.glob(f"{shm_prefix(run_dir)}*"):
         segment.unlink(missing_ok=True)
     shutil.rmtree(run_dir, ignore_errors=True)
+
+
+def main(run_dir: Path) -> None:
+    """Wait until the owner has laid out the run folder, then do what it says.
+
+    Its line is a JSON object: the arguments of ``supervise`` but the folder.
+    """
+    with open(sys.stdin.fileno(), "rb", buffering=0, closefd=False) as owner:
+        order = owner.readline()  # unbuffered, as what follows it is for others to read
+    if not order.endswith(b"\n"):
+        clean_up(run_dir)
+        return
+    log = os.open(run_dir / "log", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    for stream in (sys.stdout, sys.stderr):  # where an error of our own would be looked for
+        os.dup2(log, stream.fileno())
+    os.close(log)
+    supervise(run_dir, **json.loads(order))
 
 
 def supervise(run_dir: Path, command: list[str], control: dict | None) -> None:
@@ -251,4 +270,4 @@ def _write(path: Path, text: str) -> None:
 
 
 if __name__ == "__main__":
-    supervise(Path(sys.argv[1]), **json.loads(sys.argv[2]))
+    main(Path(sys.argv[1]))

@@ -88,6 +88,20 @@ def start_owner(repository):
     )
 
 
+#: Holds still in the middle of its start: there is a run folder, and no Triton yet.
+SLOW_OWNER = """
+import sys, time
+from serving_kit import embedded
+from serving_kit.server import TritonServer
+def lay_out(run_dir, model_repository):
+    (run_dir / "backends").mkdir()
+    print(run_dir, flush=True)
+    time.sleep(600)
+embedded.lay_out = lay_out
+TritonServer(sys.argv[1]).start()
+"""
+
+
 def run_dir_of(owner):
     assert owner.stdout.readline() == "starting\n"
     return Path(owner.stdout.readline().strip())
@@ -401,6 +415,35 @@ def test_interrupted_at_any_moment_of_the_start(is_clean, small_repository):
         _, errors = process.communicate(timeout=SECONDS)
         assert "KeyboardInterrupt" in errors
         wait_until(is_clean)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_an_owner_that_ends_before_triton_starts(is_clean, small_repository, number):
+    with subprocess.Popen(
+        [sys.executable, "-c", SLOW_OWNER, small_repository],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as process:
+        run_dir = Path(process.stdout.readline().strip())
+        assert (run_dir / "backends").is_dir()
+        process.send_signal(number)
+    wait_until(lambda: not traces(run_dir))
+
+
+def test_the_supervisor_ends_before_triton_starts(is_clean, small_repository, monkeypatch):
+    def lay_out(run_dir, model_repository):
+        (pid,) = supervisor.processes_of(run_dir)
+        os.kill(pid, signal.SIGKILL)
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+        return model_repository
+
+    monkeypatch.setattr(embedded, "lay_out", lay_out)
+    with pytest.raises(ServerError) as caught:
+        TritonServer(small_repository).start()
+    assert str(caught.value) == (
+        "Triton ended with exit code -9 before it was ready; it has written no log"
+    )
 
 
 @pytest.mark.slow
