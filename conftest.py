@@ -11,6 +11,7 @@ import uuid
 from collections import defaultdict
 from pathlib import Path
 
+import nbval.kernel
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
@@ -20,6 +21,21 @@ MARK = "SERVING_KIT_TEST_SESSION"
 LEFTOVER_SECONDS = 20
 
 _seconds_of_notebook = defaultdict(float)
+
+
+def start_new_kernel(*arguments, stderr=None, start=nbval.kernel.start_new_kernel, **options):
+    """Start a kernel as nbval does, but keep what it says, and tell it if the kernel dies."""
+    if stderr:
+        stderr.close()  # nbval's own, /dev/null
+    with tempfile.TemporaryFile() as said:
+        try:
+            return start(*arguments, stderr=said, **options)
+        except RuntimeError as error:
+            said.seek(0)
+            raise RuntimeError(f"{error}; it said:\n{said.read().decode()}") from error
+
+
+nbval.kernel.start_new_kernel = start_new_kernel
 
 
 def pytest_addoption(parser):

@@ -8,12 +8,14 @@ import html
 import importlib.util
 import itertools
 import json
+import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
 import nbformat
+import nbval.kernel
 import pytest
 from IPython.core.inputtransformer2 import TransformerManager
 
@@ -245,3 +247,12 @@ def test_the_readme_s_table_of_lessons_is_current():
     readme = (ROOT / "README.md").read_text()
     assert readme.count(lesson_table.BEGIN) == readme.count(lesson_table.END) == 1
     assert lesson_table.with_table(readme) == readme, "run: python tools/lesson_table.py"
+
+
+def test_a_kernel_that_dies_as_it_starts_says_why():
+    broken = {**os.environ, "PYTHONHOME": "/nowhere"}
+    with Path(os.devnull).open("w") as nowhere, pytest.raises(RuntimeError) as caught:
+        nbval.kernel.start_new_kernel(kernel_name="python3", stderr=nowhere, env=broken)
+    assert re.search(
+        r"Kernel died .*; it said:\n(.*\n)*.*PYTHONHOME = '/nowhere'", str(caught.value)
+    )
