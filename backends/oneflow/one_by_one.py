@@ -110,17 +110,16 @@ def _in_order(operators: dict[str, OperatorConf]) -> list[OperatorConf]:
     That is the job's own order, but for what ``rebatch`` has added at its end.
     """
     order: dict[str, OperatorConf] = {}
-
-    def add(op: OperatorConf) -> None:
-        if op.name not in order:
-            for *_, lbn in inputs_of(op):
-                add(operators[lbn.partition("/")[0]])
-            if not op.HasField("output_conf"):
-                order[op.name] = op
-
-    for op in operators.values():
-        add(op)
-    return list(order.values())
+    to_come = list(operators.values())[::-1]
+    while to_come:
+        op = to_come[-1]
+        before = [operators[lbn.partition("/")[0]] for *_, lbn in inputs_of(op)]
+        missing = [other for other in before if other.name not in order]
+        if missing:
+            to_come += missing[::-1]
+        else:
+            order[op.name] = to_come.pop()
+    return [op for op in order.values() if not op.HasField("output_conf")]
 
 
 def _result(op: OperatorConf) -> str:

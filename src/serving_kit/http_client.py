@@ -180,7 +180,10 @@ class Answer:
 
     def _read_rest(self, length: int) -> None:
         """Read what has not come with the headers to where it will stay."""
-        self.content = np.empty(length, np.uint8)
+        try:
+            self.content = np.empty(length, np.uint8)
+        except (MemoryError, ValueError):
+            raise ConnectionError(f"there is no memory for an answer of {length} bytes") from None
         begin = b"".join(self._pieces)
         self.content[: len(begin)] = np.frombuffer(begin, np.uint8)
         rest = self.content.data[len(begin) :]

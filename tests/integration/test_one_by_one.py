@@ -1,12 +1,17 @@
 """Each operator that the backend runs one by one gives the bits that OneFlow's graphs give."""
 
+import importlib
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import oneflow as flow
 import pytest
+from oneflow.core.job.job_pb2 import Job
+
+import serving_kit.graph_folder  # noqa: F401  (puts the backend's folder on sys.path)
 
 SECONDS = 300
 PROGRAM = Path(__file__).with_name("compare_engines.py")
@@ -38,3 +43,25 @@ def test_all_operators_that_may_be_run_so_are_compared(compared):
 def test_what_needs_another_is_run_as_a_graph(compared):
     as_graphs = [name for name, case in compared["cases"].items() if not case["one by one"]]
     assert as_graphs == compared["others"]
+
+
+def test_a_job_may_have_its_operators_in_any_order():
+    """And may be deeper than Python calls itself."""
+    names = [f"negative-{i}" for i in range(2 * sys.getrecursionlimit() + 1)]
+    job = Job()
+    last = job.net.op.add(name="out").output_conf
+    setattr(last, "in", f"{names[-1]}/y_0")
+    for name, read in reversed([*zip(names, ["in", *names], strict=False)]):
+        op = job.net.op.add(name=name).user_conf
+        op.op_type_name = "negative"
+        op.input["x"].s.append("in/out" if read == "in" else f"{read}/y_0")
+        op.output["y"].s.append(f"{name}/y_0")
+        op.output_order.append("y")
+    job.net.op.add(name="in").input_conf.out = "out"
+    one_by_one = importlib.import_module("one_by_one")
+    assert one_by_one.suits(job)
+    network = one_by_one.OneByOne(
+        job, input_names=["in"], output_names=["out"], variables=[], variable_names=[]
+    )
+    (answer,) = network.run([flow.ones(3)])
+    assert answer.tolist() == [-1, -1, -1]

@@ -94,6 +94,7 @@ PARTS = {
     "is not host:port; write it like": "it says how to write it",
     "the answer is not in Triton's protocol": "as with a server that does not answer",
     "the answer is not HTTP": "as with a server that does not answer",
+    "there is no memory for an answer of": "as with a server that does not answer",
     "pixels are too many for this format; use .png": "it says what to use",
     ", but there is no Triton with its python backend; name the tritonserver of one, or unset it": (
         "who sets SERVING_KIT_TRITON knows which it is"

@@ -216,6 +216,14 @@ def test_an_answers_memory_is_free_as_soon_as_nobody_wants_it(stranger, client):
         (b"SSH-2.0-OpenSSH_9.2\r\n", "the answer is not HTTP"),
         (READY + b"Content-Length: three\r\n\r\n", "the answer is not HTTP"),
         (
+            READY + b"Content-Length: 1000000000000000000\r\n\r\n",
+            "there is no memory for an answer of 1000000000000000000 bytes",
+        ),
+        (
+            READY + b"Content-Length: 10000000000000000000\r\n\r\n",
+            "there is no memory for an answer of 10000000000000000000 bytes",
+        ),
+        (
             b"HTTP/1.1 101 Other\r\nConnection: upgrade\r\nUpgrade: other\r\n\r\n",
             "the answer is not HTTP",
         ),
