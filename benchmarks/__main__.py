@@ -50,7 +50,9 @@ def _questions(quick: bool, pytorch: bool) -> dict[str, Callable[[], Section]]:
         return 1 if quick else full
 
     return {
-        "network": lambda: network.measure(rounds(network.ROUNDS), pytorch),
+        "network": lambda: network.measure(
+            rounds(network.ROUNDS), rounds(network.SITTINGS), rounds(network.QUICK_ROUNDS), pytorch
+        ),
         "ways": lambda: ways.measure(rounds(ways.SITTINGS), rounds(ways.ROUNDS)),
         "load": lambda: load.measure((1,) if quick else load.CONCURRENCIES),
         "sizes": lambda: sizes.measure(rounds(sizes.ROUNDS), sizes.SIZES[: 1 if quick else None]),

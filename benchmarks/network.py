@@ -5,7 +5,7 @@ import importlib.util
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ from contestants import LAYOUTS, WAYS
 from matplotlib.figure import Figure
 from report import SPREAD, Ratio, Section, Table, quotient, spread
 from served import worker_environment
-from turns import Contestant, Summary, take_turns
+from turns import Contestant, Summary, take_turns, together
 
 from serving_kit.images import load_image
 from serving_kit.models import SIZE
@@ -23,8 +23,9 @@ from serving_kit.styles import DEFAULT_STYLE, style_index
 
 HERE = Path(__file__).parent
 ROUNDS = 8
-#: Those that are not slow get more rounds among themselves: so many for each one of all.
-MORE_ROUNDS = 6
+#: Those that are not slow are compared more often, among themselves: so often they are started
+#: anew, because a process is some percent faster or slower than its twin for as long as it lives.
+SITTINGS, QUICK_ROUNDS = 8, 12
 SLOW = ("textbook", "4-D norm")
 REFERENCE = "ONNX Runtime"
 ONE_THREAD = f"{REFERENCE}, one thread"
@@ -38,11 +39,12 @@ is `stylenet.py`; *fast* is `stylenet_cpu.py`. OneFlow's processes have the envi
 backend gives its workers ({{environment}}); *{OWN_KERNELS}* are without the choice of kernels.
 A *saved graph* runs as the backend runs it, on a CPU operator by operator. The last column is the
 largest difference from {REFERENCE}'s answer, on the scale 0 to 255. The faster ones were
-compared in more rounds, among themselves."""
+compared among themselves in more rounds, and started anew for each sitting; sittings:
+{{sittings}}."""
 
 
-def measure(rounds: int, pytorch: bool) -> Section:
-    """Compare all of them."""
+def measure(rounds: int, sittings: int, quick_rounds: int, pytorch: bool) -> Section:
+    """Compare all of them, then those that are not slow in so many sittings of so many rounds."""
     image, _, _ = load_image(CAT, SIZE, SIZE)
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         files = _Files(Path(folder), image)
@@ -60,16 +62,23 @@ def measure(rounds: int, pytorch: bool) -> Section:
                 own = f"{name}, {OWN_KERNELS}"
                 commands[own] = [*commands[name][:-1], files.answer(own)]
                 environments[own] = {k: v for k, v in ours.items() if k != VARIABLE}
-        contestants = {
-            name: stack.enter_context(contextlib.closing(Contestant(command, environments[name])))
-            for name, command in commands.items()
-        }
-        turns = {name: one.turn for name, one in contestants.items()}
-        quick = {name: turn for name, turn in turns.items() if not any(s in name for s in SLOW)}
-        seen, closer = take_turns(turns, rounds), take_turns(quick, rounds * MORE_ROUNDS)
+
+        def sit(names: Iterable[str], rounds: int) -> dict[str, Summary | str]:
+            with contextlib.ExitStack() as stack:
+                contestants = {
+                    name: stack.enter_context(
+                        contextlib.closing(Contestant(commands[name], environments[name]))
+                    )
+                    for name in names
+                }
+                return take_turns({name: one.turn for name, one in contestants.items()}, rounds)
+
+        seen = sit(commands, rounds)
+        quick = [name for name in commands if not any(slow in name for slow in SLOW)]
+        closer = together([sit(quick, quick_rounds) for _ in range(sittings)])
         differences = {name: files.difference(name) for name in seen}
     seen.setdefault("PyTorch", "there is no PyTorch here; with --pytorch one is installed for it")
-    return _section(seen, closer, differences)
+    return _section(seen, closer, differences, sittings)
 
 
 class _Files:
@@ -124,6 +133,7 @@ def _section(
     seen: dict[str, Summary | str],
     closer: dict[str, Summary | str],
     differences: dict[str, float | None],
+    sittings: int,
 ) -> Section:
     """Report on all, as they were seen together, or closer."""
     ours = [f"`{name}={value}`" for name, value in worker_environment().items()]
@@ -134,7 +144,7 @@ def _section(
         rows.append([name, *spread(together[name]), to_reference, differences.get(name)])
     return Section(
         "The style network in one process",
-        TEXT.format(environment=" ".join(ours)),
+        TEXT.format(environment=" ".join(ours), sittings=sittings),
         [Table(["", *SPREAD, f"times {REFERENCE}", "difference"], rows)],
         [
             Ratio.of(
