@@ -22,6 +22,7 @@ from serving_kit.cpu_layers import (
     Step,
     block_matrix,
     block_places,
+    buffer,
     reflect,
     window_places,
 )
@@ -68,6 +69,7 @@ class StyleNetCpu(nn.Module):
             )
         self.size = (height, width)
         self.collect = Gather(_padded(height, width))
+        self.mean_window = MeanWindow(height, width)
         lines, index = _first_windows(height, width)
         self.join = Gather(lines)
         weight, *norms = layers["contract.0"]
@@ -112,9 +114,10 @@ class StyleNetCpu(nn.Module):
         # A plain picture is to be 0; see ReluLayer.
         x = images - images[:, :, :1, :1]
         x = self.collect(x.reshape(batch, 3 * self.size[0] * self.size[1]))
+        window = self.mean_window(x)
         x = self.join(x.reshape(batch, -1, FIRST.block[1] * 3))
-        x = x.reshape(batch, -1, FIRST_WINDOW * 3)
-        for layer in self.contract:
+        x = self.contract[0](x.reshape(batch, -1, FIRST_WINDOW * 3), style, window)
+        for layer in self.contract[1:]:
             x = layer(x, style)
         for first, second in zip(self.residuals[::2], self.residuals[1::2], strict=True):
             x = x + second(first(x, style), style)
@@ -123,6 +126,35 @@ class StyleNetCpu(nn.Module):
         x = self.paint(x, style)
         x = self.spread_out(x.reshape(batch, -1, self.paint.block[1]))
         return x.reshape(batch, 3, *self.size)
+
+
+class MeanWindow(nn.Module):
+    """The mean of all windows of the first convolution, from the padded picture."""
+
+    def __init__(self, height: int, width: int):
+        super().__init__()
+        high, wide = FIRST.block
+        self.register_buffer("down", buffer(_shares(height, high)))
+        # The three colours of a pixel lie beside each other.
+        self.register_buffer("across", buffer(np.kron(_shares(width, wide).T, np.eye(3))))
+
+    def forward(self, pixels: flow.Tensor) -> flow.Tensor:
+        """Map (B, values of the padded picture) to (B, 1, values of a window)."""
+        batch = pixels.shape[0]
+        lines = pixels.reshape(batch, self.down.shape[1], self.across.shape[0])
+        window = flow.matmul(flow.matmul(self.down, lines), self.across)
+        return window.reshape(batch, 1, self.down.shape[0] * self.across.shape[1])
+
+
+def _shares(size: int, block: int) -> np.ndarray:
+    """Return in what share of the windows each place falls on each padded pixel, along one axis.
+
+    Returns:
+        float (window, padded size).
+    """
+    padded = np.arange(size + FIRST.kernel - 1)
+    windows = sliding_window_view(padded, FIRST.kernel - 1 + block)[::block]
+    return (windows[:, :, None] == padded).mean(axis=0)
 
 
 def _padded(height: int, width: int) -> np.ndarray:

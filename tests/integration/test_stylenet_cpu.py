@@ -102,3 +102,13 @@ def test_saved_it_takes_a_batch(tmp_path, several):
         together = graph(*inputs)[0]
     gc.collect()
     assert np.abs(together - np.concatenate(alone)).max() < TOLERANCE
+
+
+def test_the_mean_window_is_the_mean_of_all_windows():
+    network = load_stylenet_cpu(size=(24, 32))
+    pictures = flow.tensor(np.random.default_rng(3).uniform(0, 255, (2, 3, 24, 32)).astype("f"))
+    pixels = network.collect(pictures.reshape(2, -1))
+    lines = network.join(pixels.reshape(2, -1, 6)).reshape(2, -1, 30)
+    windows = network.contract[0].convolution.collect(lines).reshape(2, -1, 300).numpy()
+    found = network.mean_window(pixels).numpy()
+    assert np.allclose(found, windows.mean(axis=1, keepdims=True), rtol=1e-5)
