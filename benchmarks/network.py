@@ -39,8 +39,7 @@ is `stylenet.py`; *fast* is `stylenet_cpu.py`. OneFlow's processes have the envi
 backend gives its workers ({{environment}}); *{OWN_KERNELS}* are without the choice of kernels.
 A *saved graph* runs as the backend runs it, on a CPU operator by operator. The last column is the
 largest difference from {REFERENCE}'s answer, on the scale 0 to 255. The faster ones were
-compared among themselves in more rounds, and started anew for each sitting; sittings:
-{{sittings}}."""
+compared among themselves in more rounds, started anew for each of {{sittings}} sittings."""
 
 
 def measure(rounds: int, sittings: int, quick_rounds: int, pytorch: bool) -> Section:

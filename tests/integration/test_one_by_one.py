@@ -11,7 +11,7 @@ import oneflow as flow
 import pytest
 from oneflow.core.job.job_pb2 import Job
 
-import serving_kit.graph_folder  # noqa: F401  (puts the backend's folder on sys.path)
+import serving_kit.saved_graph  # noqa: F401  (makes the backend's modules importable)
 
 SECONDS = 300
 PROGRAM = Path(__file__).with_name("compare_engines.py")
