@@ -51,10 +51,10 @@ test: env ## run every test, the notebooks among them
 	@$(PYTHON) -m serving_kit models
 	@$(PYTHON) -m pytest -n 2 --dist loadscope
 
-.PHONY: soak
-soak: env ## run the tests of endurance at their full length
-	@$(PYTHON) -m pytest --soak tests/integration/test_crashes.py \
-	  tests/integration/test_backend_behaviour.py tests/integration/test_served_graphs.py
+.PHONY: test-long
+test-long: env ## run the tests that endure: many starts, kills, requests and graphs
+	@$(PYTHON) -m serving_kit models
+	@$(PYTHON) -m pytest -n 2 --dist loadscope -m long
 
 .PHONY: image
 image: ## build the kit's Docker image, oneflow-serving-kit
@@ -62,7 +62,7 @@ image: ## build the kit's Docker image, oneflow-serving-kit
 
 .PHONY: lab
 lab: env ## open the notebooks in JupyterLab
-	@env $$($(PYTHON) backends/oneflow/openblas.py) $(PYTHON) -m jupyterlab $$([ "$$(id -u)" -ne 0 ] || echo --allow-root) \
+	@env $$($(PYTHON) -m oneflow_backend.openblas) $(PYTHON) -m jupyterlab $$([ "$$(id -u)" -ne 0 ] || echo --allow-root) \
 	  --notebook-dir=notebooks notebooks/00_quickstart.ipynb
 
 .PHONY: models

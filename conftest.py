@@ -64,7 +64,7 @@ def pytest_sessionstart(session):
     # And a server that somebody works with meanwhile is none of the tests' business.
     os.environ["SERVING_KIT_SERVERS"] = str(Path(os.environ["TMPDIR"], "pytest-of-servers"))
     os.environ["SERVING_KIT_SERVER"] = "local"
-    from serving_kit import openblas  # here: the kit looks at SERVING_KIT_SERVERS when imported
+    from oneflow_backend import openblas  # here: the kit looks at SERVING_KIT_SERVERS when imported
 
     # As make lab does: what notebooks compute has the last digits of what workers do.
     os.environ.update(openblas.environment())
@@ -103,7 +103,7 @@ def pytest_sessionfinish(session):
     """Compare processes, files, shared memory and what git sees with before the tests."""
     if is_worker(session.config):
         return
-    from serving_kit import runs, supervisor
+    from serving_kit.server import runs, supervisor
 
     deadline = time.monotonic() + LEFTOVER_SECONDS
     while (left := leftovers(session.config.before)) and time.monotonic() < deadline:

@@ -17,10 +17,9 @@ import sizes
 import starting
 import ways
 from report import Section, describe_machine, ratio_table, write_page
-from turns import ContestantError
-
 from serving_kit.errors import ServingKitError
 from serving_kit.paths import BUILD, ROOT
+from turns import ContestantError
 
 
 def main() -> int:

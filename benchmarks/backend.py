@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import psutil
+
+from oneflow_backend.graph_folder import read_graph_folder
 from report import Section, Table
 from served import MB, style_graph, worker_environment
-from turns import take_turns, turn_of
-
-from serving_kit.graph_folder import read_graph_folder
 from serving_kit.models import SIZE
+from turns import take_turns, turn_of
 
 ROUNDS = 5
 ISOLATION_RUNS = 300
@@ -55,7 +55,7 @@ def export_identity(path: Path) -> None:
 
 def isolated(path: Path, rows: int | None = None, sizes: list[int] | None = None):
     """Return a graph in a worker process, as the backend has it."""
-    from isolation import IsolatedGraph
+    from oneflow_backend.isolation import IsolatedGraph
 
     return IsolatedGraph(
         read_graph_folder(path), "cpu", rows=rows, batch_sizes=sizes, run_seconds=60, retries=3,
@@ -86,7 +86,7 @@ def time_in_one_process(path: Path) -> float:
     """Return the median ms of the same graph called in one process, bound as a worker binds it."""
     code = (
         "import os, sys, time, statistics, numpy as np\n"
-        "from serving_kit.saved_graph import SavedGraph\n"
+        "from oneflow_backend.saved_graph import SavedGraph\n"
         "graph = SavedGraph(sys.argv[1])\n"
         f"image, x, y = np.zeros((3, 1, 3, {SIZE}, {SIZE}), np.float32)\n"
         "run, times = graph.bind([x], [y]), []\n"

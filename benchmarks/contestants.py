@@ -14,9 +14,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from turns import answer_turns
 
-from serving_kit.styles import DEFAULT_STYLE, STYLES, style_index
+from serving_kit.stylenet.styles import DEFAULT_STYLE, STYLES, style_index
+from turns import answer_turns
 
 LAYOUTS = ("textbook", "4-D norm", "fast")
 WAYS = ("Eager", "graph", "saved graph")
@@ -31,6 +31,7 @@ def main() -> None:
             run = onnx_runtime(int(way), image)
         elif layout == "HTTP":
             import tritonclient.http
+
             from ways import by_tritonclient
 
             run = stack.enter_context(by_tritonclient(tritonclient.http, way, image))
@@ -62,8 +63,8 @@ def oneflow(layout: str, way: str, image: np.ndarray) -> Callable[[], np.ndarray
     import oneflow as flow
 
     # Before anything is run, as in the backend's workers: it says how OneFlow shall use threads.
-    import serving_kit.saved_graph  # noqa: F401
-    from serving_kit.export import InferenceGraph
+    import oneflow_backend.saved_graph  # noqa: F401
+    from serving_kit.export.version import InferenceGraph
 
     if layout == "folder":
         return saved(Path(way), image)
@@ -81,7 +82,7 @@ def oneflow(layout: str, way: str, image: np.ndarray) -> Callable[[], np.ndarray
 
 def export(model, image: np.ndarray) -> Path:
     """Save a model as the kit does; return the folder of the graph."""
-    from serving_kit.export import export_version
+    from serving_kit.export.version import export_version
 
     version = Path(tempfile.mkdtemp(dir=Path(sys.argv[4]).parent)) / "1"
     export_version(model, [image], version)
@@ -90,7 +91,7 @@ def export(model, image: np.ndarray) -> Path:
 
 def saved(path: Path, image: np.ndarray) -> Callable[[], np.ndarray]:
     """Return a run of a saved graph, without its source."""
-    from serving_kit.saved_graph import SavedGraph
+    from oneflow_backend.saved_graph import SavedGraph
 
     graph = SavedGraph(path)
     return lambda: graph(image)[0]
@@ -98,21 +99,21 @@ def saved(path: Path, image: np.ndarray) -> Callable[[], np.ndarray]:
 
 def load_textbook(shape: tuple[int, ...]):
     """Return StyleNet with OneFlow's own instance norm."""
-    from serving_kit.stylenet import load_textbook_stylenet
+    from serving_kit.stylenet.network import load_textbook_stylenet
 
     return load_textbook_stylenet()
 
 
 def load_four_dimensional(shape: tuple[int, ...]):
     """Return StyleNet as it is in ``stylenet.py``."""
-    from serving_kit.stylenet import load_stylenet
+    from serving_kit.stylenet.network import load_stylenet
 
     return load_stylenet()
 
 
 def load_fast(shape: tuple[int, ...]):
     """Return the layout for CPUs."""
-    from serving_kit.stylenet_cpu import load_stylenet_cpu
+    from serving_kit.stylenet.cpu_network import load_stylenet_cpu
 
     return load_stylenet_cpu(size=shape[2:])
 

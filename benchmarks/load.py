@@ -5,15 +5,15 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
+
 from report import Ratio, Section, Table
 from served import style_graph, write_model
-
+from serving_kit.client.images import load_image
+from serving_kit.client.perf_analyzer import Load, analyze
 from serving_kit.errors import ClientError
-from serving_kit.images import load_image
 from serving_kit.models import SIZE
 from serving_kit.paths import CAT
-from serving_kit.perf_analyzer import Load, analyze
-from serving_kit.server import TritonServer
+from serving_kit.server.triton import TritonServer
 
 CONCURRENCIES = (1, 2, 4, 8, 16)
 

@@ -9,17 +9,17 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
-from contestants import LAYOUTS, WAYS
 from matplotlib.figure import Figure
+
+from contestants import LAYOUTS, WAYS
+from oneflow_backend.openblas import VARIABLE
 from report import SPREAD, Ratio, Section, Table, quotient, spread
 from served import worker_environment
-from turns import Contestant, Summary, take_turns, together
-
-from serving_kit.images import load_image
+from serving_kit.client.images import load_image
 from serving_kit.models import SIZE
-from serving_kit.openblas import VARIABLE
 from serving_kit.paths import CAT, WEIGHTS
-from serving_kit.styles import DEFAULT_STYLE, style_index
+from serving_kit.stylenet.styles import DEFAULT_STYLE, style_index
+from turns import Contestant, Summary, take_turns, together
 
 HERE = Path(__file__).parent
 ROUNDS = 8

@@ -9,6 +9,7 @@ import sys
 import numpy as np
 import torch
 from torch.nn import functional as F
+
 from turns import answer_turns
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import matplotlib
 import psutil
 from matplotlib.figure import Figure
+
 from turns import Summary
 
 PAGE = """\

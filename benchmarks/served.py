@@ -5,16 +5,16 @@ from pathlib import Path
 
 import psutil
 
-import serving_kit.graph_folder  # noqa: F401  (puts the backend's folder on sys.path)
-from serving_kit import supervisor
+import oneflow_backend.graph_folder  # noqa: F401  (puts the backend's folder on sys.path)
 from serving_kit.models import ONE_STYLE, repository_for
-from serving_kit.server import TritonServer
+from serving_kit.server import supervisor
+from serving_kit.server.triton import TritonServer
 
 MB = 1_000_000
 
 
 #: What the backend adds to the environment of its workers.
-worker_environment = importlib.import_module("isolation").environment
+worker_environment = importlib.import_module("oneflow_backend.isolation").environment
 
 
 def style_graph() -> Path:

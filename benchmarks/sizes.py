@@ -11,17 +11,17 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from contestants import load_fast
 from matplotlib.figure import Figure
+
+from contestants import load_fast
 from report import Ratio, Section, Table
 from served import peak, processes, write_model
+from serving_kit.client.images import load_image
+from serving_kit.paths import CAT
+from serving_kit.server.supervisor import STUB
+from serving_kit.server.triton import TritonServer
 from turns import ContestantError, Summary, take_turns, turn_of
 from ways import MODEL, over_http
-
-from serving_kit.images import load_image
-from serving_kit.paths import CAT
-from serving_kit.server import TritonServer
-from serving_kit.supervisor import STUB
 
 SIZES = (256, 512, 1024)
 ROUNDS = 6
@@ -34,7 +34,7 @@ than once."""
 
 def main() -> None:
     """Export one size."""
-    from serving_kit.export import export_version
+    from serving_kit.export.version import export_version
 
     size, version = int(sys.argv[1]), Path(sys.argv[2])
     example = np.random.default_rng(0).uniform(0, 255, (1, 3, size, size)).astype(np.float32)

@@ -7,17 +7,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 from matplotlib.figure import Figure
+from tritonclient.http import InferenceServerClient
+
 from report import Ratio, Section, Table
 from served import MB, peak, processes, style_graph, write_model
-from tritonclient.http import InferenceServerClient
-from turns import Summary
-from ways import MODEL, over_http
-
-from serving_kit.images import load_image
+from serving_kit.client.images import load_image
 from serving_kit.models import SIZE
 from serving_kit.paths import CAT
-from serving_kit.server import TritonServer
-from serving_kit.supervisor import STUB
+from serving_kit.server.supervisor import STUB
+from serving_kit.server.triton import TritonServer
+from turns import Summary
+from ways import MODEL, over_http
 
 ROUNDS = 5
 LOAD_SECONDS = 300

@@ -13,17 +13,17 @@ from types import ModuleType
 import numpy as np
 import tritonclient.grpc as grpcclient
 from matplotlib.figure import Figure
+
 from report import Ratio, Section, Table, quotient
 from served import style_graph, worker_environment
-from turns import Contestant, Summary, Turn, run_of, take_turns, together
-
-from serving_kit.client import keep_freed_memory
+from serving_kit.client.images import load_image
+from serving_kit.client.inference import keep_freed_memory
 from serving_kit.http_client import HttpClient
-from serving_kit.images import load_image
 from serving_kit.models import ONE_STYLE as MODEL
 from serving_kit.models import SIZE
 from serving_kit.paths import CAT, MODEL_REPOSITORY
-from serving_kit.server import TritonServer
+from serving_kit.server.triton import TritonServer
+from turns import Contestant, Summary, Turn, run_of, take_turns, together
 
 #: A process is some percent faster or slower than its twin for as long as it lives; so all of them
 #: are started anew, again and again.

@@ -18,12 +18,13 @@ from pathlib import Path
 
 from verify import verify
 
-from serving_kit import checks
 from serving_kit.errors import ServingKitError
 from serving_kit.models import repository_for
 from serving_kit.paths import ASSETS, BACKENDS, MODEL_REPOSITORY, ROOT
+from serving_kit.repository import checks
 
 FILES = Path(__file__).resolve().parent / "files"
+KIT = ROOT / "src" / "serving_kit"
 #: What a user calls or reads; the rest of files/ belongs to these.
 NEEDED = ("README.md", "README.zh.md", "infer.py", "run.sh", "run_cloud.sh", "server.py")
 #: What else is taken; a file of that name in files/ comes before it.
@@ -32,11 +33,10 @@ COPIED = {
     "ORIGINS.md": ASSETS / "README.md",
     "cat.jpg": ASSETS / "cat.jpg",
     "coffee.jpg": ASSETS / "coffee.jpg",
-    "serving_kit/__init__.py": ROOT / "src" / "serving_kit" / "__init__.py",
     "tools/set_up.sh": ROOT / "tools" / "set_up.sh",
 }
 #: In place of the kit's own: in demo.zip things lie elsewhere.
-REPLACED = {"paths": FILES.parent / "zip_paths.py"}
+REPLACED = {"serving_kit/paths.py": FILES.parent / "zip_paths.py"}
 SUMS = "SHA256SUMS"
 MOST_BYTES = 25_000_000
 #: What Python and gradio write as they run, and what only the kit needs of an export.
@@ -104,8 +104,7 @@ def gather() -> dict[str, bytes]:
         if name not in content:
             raise BuildError(f"{FILES / name} is missing; nothing was built")
     programs = [FILES / name for name in content if name.endswith(".py")]
-    modules = {f"serving_kit/{name}.py": file for name, file in kit_modules(programs).items()}
-    content = {name: read(file) for name, file in (COPIED | modules).items()} | content
+    content = {name: read(file) for name, file in (COPIED | kit_modules(programs)).items()} | content
     content |= tree(BACKENDS / "oneflow", "backends/oneflow/")
     content |= tree(MODEL_REPOSITORY, "model_repo/")
     content["requirements.txt"] = requirements().encode()
@@ -144,26 +143,37 @@ def read(file: Path) -> bytes:
 
 
 def kit_modules(files: list[Path]) -> dict[str, Path]:
-    """Return the modules of the kit that Python files import, and those that these import."""
+    """Return the files of the kit that Python files import, and those that these import.
+
+    Returns:
+        The files, by their names in demo.zip, ``serving_kit/client/images.py`` for example.
+    """
     modules: dict[str, Path] = {}
     while files:
-        for name in imported_from_kit(files.pop()) - modules.keys():
-            modules[name] = REPLACED.get(name, ROOT / "src" / "serving_kit" / f"{name}.py")
-            files.append(modules[name])
+        for name in imported_from_kit(files.pop()):
+            if name not in modules:
+                modules[name] = REPLACED.get(name, KIT.parent / name)
+                files.append(modules[name])
     return modules
 
 
 def imported_from_kit(file: Path) -> set[str]:
-    """Return the names of the kit's modules that a file imports, anywhere in it."""
-    names = []
+    """Return which files of the kit a file imports, anywhere in it; packages count as theirs."""
+    names = set()
     for node in ast.walk(ast.parse(read(file))):
         if isinstance(node, ast.Import):
-            names += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module == "serving_kit":
-            names += [f"serving_kit.{alias.name}" for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            names.append(node.module or "")
-    return {name.split(".")[1] for name in names if name.startswith("serving_kit.")}
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            # What is imported may be a module, or something in one.
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    found = set()
+    for name in names:
+        parts = name.split(".")
+        if parts[0] == KIT.name:
+            paths = ["/".join(parts[: n + 1]) for n in range(len(parts))]
+            candidates = [f"{path}{end}" for path in paths for end in (".py", "/__init__.py")]
+            found |= {path for path in candidates if (KIT.parent / path).is_file()}
+    return found
 
 
 def requirements() -> str:

@@ -16,14 +16,14 @@ import numpy as np
 import tritonclient.http as httpclient
 from tritonclient.utils import InferenceServerException
 
-from serving_kit import openblas
-from serving_kit.client import infer
+from oneflow_backend import openblas
+from oneflow_backend.graph_folder import read_graph_folder
+from serving_kit.client.images import decode_image, read_image, recover_image, to_model
+from serving_kit.client.inference import infer
 from serving_kit.errors import ExportError
-from serving_kit.graph_folder import read_graph_folder
-from serving_kit.images import decode_image, read_image, recover_image, to_model
 from serving_kit.paths import CAT
-from serving_kit.server import TritonServer
-from serving_kit.styles import ONE_STYLE, SIZE
+from serving_kit.server.triton import TritonServer
+from serving_kit.stylenet.styles import ONE_STYLE, SIZE
 
 #: How far the answers may be apart, relative to the largest value.
 TOLERANCE = 1e-5
@@ -139,7 +139,7 @@ def compare(model: str, served: np.ndarray, own: np.ndarray, tolerance: float = 
 
 def main(graph: str, given: str, got: str) -> None:
     """Run a saved graph on the arrays of a file."""
-    from serving_kit.saved_graph import SavedGraph
+    from oneflow_backend.saved_graph import SavedGraph
 
     with np.load(given) as arrays:
         inputs = [arrays[f"arr_{i}"] for i in range(len(arrays))]

@@ -25,13 +25,14 @@ import jinja2
 import mistune
 import nbformat
 from bs4 import BeautifulSoup, Tag
-from lesson_table import Lesson, read_lesson
 from markupsafe import Markup
 from nbconvert.filters import ansi2html
 from pygments import highlight
 from pygments.formatters import HtmlFormatter
 from pygments.lexers import TextLexer, get_lexer_by_name, get_lexer_for_filename
 from pygments.util import ClassNotFound
+
+from lesson_table import Lesson, read_lesson
 
 ROOT = Path(__file__).resolve().parent.parent
 DESIGN = Path(__file__).resolve().parent / "html"

@@ -8,12 +8,12 @@ because the last digits of a model's answers depend on the machine, and the zip 
 import cv2
 import numpy as np
 
-from serving_kit.client import infer
-from serving_kit.images import read_image, recover_image, resize, to_model
+from serving_kit.client.images import read_image, recover_image, resize, to_model
+from serving_kit.client.inference import infer
 from serving_kit.models import ALL_STYLES, SIZE, repository_for
 from serving_kit.paths import ROOT
-from serving_kit.server import TritonServer
-from serving_kit.styles import STYLES, style_weights
+from serving_kit.server.triton import TritonServer
+from serving_kit.stylenet.styles import STYLES, style_weights
 
 PHOTO = ROOT / "assets" / "cat.jpg"
 PICTURES = ROOT / "demo.zip-builder" / "files" / "styles.jpg"

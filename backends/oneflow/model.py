@@ -12,9 +12,10 @@ from pathlib import Path
 
 import numpy as np
 import triton_python_backend_utils as pb_utils
-from graph_folder import GraphFolderError, read_graph_folder
-from isolation import GraphRefused, IsolatedGraph, WorkerDied, WorkerError
-from model_config import check_config, complete, read_settings
+
+from oneflow_backend.graph_folder import GraphFolderError, read_graph_folder
+from oneflow_backend.isolation import GraphRefused, IsolatedGraph, WorkerDied, WorkerError
+from oneflow_backend.model_config import check_config, complete, read_settings
 
 RESTARTS = "oneflow_worker_restarts_total"
 

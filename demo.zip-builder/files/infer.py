@@ -1,7 +1,7 @@
 """Stylize a picture through Triton: ``python infer.py --image cat.jpg`` writes ``result.jpg``.
 
 ``stylize`` is what the web page, server.py, calls. What it is made of lies in ``serving_kit/``:
-the request in client.py, the way of a picture into the model and back in images.py, the styles
+the request in inference.py, the way of a picture into the model and back in images.py, the styles
 in styles.py. It needs NumPy, OpenCV and tritonclient, and no OneFlow.
 """
 
@@ -11,11 +11,11 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from serving_kit import client
+from serving_kit.client import inference
+from serving_kit.client.images import check_writable
+from serving_kit.client.uploads import check_upload
 from serving_kit.errors import ServingKitError, StyleError
-from serving_kit.images import check_writable
-from serving_kit.styles import DEFAULT_STYLE, STYLES, style_index
-from serving_kit.uploads import check_upload
+from serving_kit.stylenet.styles import DEFAULT_STYLE, STYLES, style_index
 
 
 def stylize(
@@ -25,11 +25,11 @@ def stylize(
     *,
     url: str = "localhost:8000",
     protocol: str = "http",
-) -> client.Stylized:
+) -> inference.Stylized:
     """Stylize a picture file through the model multi_style.
 
     Args:
-        content_path: a JPEG, PNG or WebP picture, within the limits of ``serving_kit.uploads``.
+        content_path: a JPEG, PNG or WebP picture, within the limits of ``serving_kit.client.uploads``.
         output_path: where the result goes, as large as the picture; its ending says the format.
         style: one of the 26, or the shares of several: ``{"starry_night": 0.7, "red_ember": 0.3}``.
         url: host and port of Triton's service for this protocol.
@@ -42,13 +42,13 @@ def stylize(
             ClientError (Triton refused), of it NoAnswerError (Triton is down, starting or slow).
     """
     check_upload(content_path)
-    return client.stylize(content_path, output_path, style, url=url, protocol=protocol)
+    return inference.stylize(content_path, output_path, style, url=url, protocol=protocol)
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Return 0 when the picture is written, 1 after saying in one sentence why it is not."""
     options = _parser().parse_args(arguments)
-    url = options.url or client.DEFAULT_URLS[options.protocol]
+    url = options.url or inference.DEFAULT_URLS[options.protocol]
     try:
         # Told now, not after the work.
         check_writable(options.output)
@@ -84,11 +84,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--url",
         help="host and port of Triton (default: {http}, or {grpc} for gRPC)".format(
-            **client.DEFAULT_URLS
+            **inference.DEFAULT_URLS
         ),
     )
     parser.add_argument(
-        "--protocol", choices=sorted(client.DEFAULT_URLS, reverse=True), default="http"
+        "--protocol", choices=sorted(inference.DEFAULT_URLS, reverse=True), default="http"
     )
     return parser
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import gradio as gr
 
-from serving_kit.styles import STYLES
+from serving_kit.stylenet.styles import STYLES
 
 HERE = Path(__file__).parent
 #: Fonts that the visitor's machine has; none is fetched.

@@ -14,9 +14,9 @@ from painter import PageError, Painter
 from scratch import EVERY_SECONDS
 from words import LANGUAGES, language_of, say, translations
 
-from serving_kit.pictures import MOST_PIXELS
-from serving_kit.styles import DEFAULT_STYLE, STYLES
-from serving_kit.uploads import MAX_BYTES
+from serving_kit.client.pictures import MOST_PIXELS
+from serving_kit.client.uploads import MAX_BYTES
+from serving_kit.stylenet.styles import DEFAULT_STYLE, STYLES
 
 HERE = Path(__file__).parent
 SECOND_STYLE = "red_ember"

@@ -12,10 +12,10 @@ import numpy as np
 from infer import stylize
 from scratch import Scratch
 
+from serving_kit.client.images import read_image, resize, write_image
+from serving_kit.client.uploads import check_upload
 from serving_kit.errors import ImageError, NoAnswerError, TooLargeError
-from serving_kit.images import read_image, resize, write_image
-from serving_kit.styles import ALL_STYLES, STYLES
-from serving_kit.uploads import check_upload
+from serving_kit.stylenet.styles import ALL_STYLES, STYLES
 
 #: Longest sides of a painting and of a picture in the gallery, in pixels.
 LARGE, SMALL = 1600, 480

@@ -14,12 +14,12 @@ from pathlib import Path
 
 from infer import stylize
 
-from serving_kit.docker import TRITON_PORTS
 from serving_kit.errors import ServerError
 from serving_kit.paths import MODEL_REPOSITORY
-from serving_kit.ports import free_ports
 from serving_kit.programs import run_program
-from serving_kit.server import TritonServer
+from serving_kit.server.docker import TRITON_PORTS
+from serving_kit.server.ports import free_ports
+from serving_kit.server.triton import TritonServer
 
 HERE = Path(__file__).resolve().parent
 PAGE_PORT = 7860

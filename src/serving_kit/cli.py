@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from serving_kit import openblas
+from oneflow_backend import openblas
 from serving_kit.paths import CAT, MODEL_REPOSITORY
 from serving_kit.programs import run_program
-from serving_kit.styles import DEFAULT_STYLE, STYLES
+from serving_kit.stylenet.styles import DEFAULT_STYLE, STYLES
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -136,10 +136,10 @@ def _add_server(parser: argparse.ArgumentParser, default: str) -> None:
 
 def demo(options: argparse.Namespace) -> None:
     """Export the model, start Triton, stylize one picture through it, stop Triton."""
-    from serving_kit.client import MODEL, stylize
-    from serving_kit.images import check_writable, read_image, side_by_side, write_image
+    from serving_kit.client.images import check_writable, read_image, side_by_side, write_image
+    from serving_kit.client.inference import MODEL, stylize
     from serving_kit.models import repository_for
-    from serving_kit.server import TritonServer, choose
+    from serving_kit.server.triton import TritonServer, choose
 
     # Mistakes are told now, not after a server was started.
     read_image(options.image)
@@ -168,9 +168,9 @@ def demo(options: argparse.Namespace) -> None:
 
 def serve(options: argparse.Namespace) -> None:
     """Start a detached server, or say how one would be started."""
-    from serving_kit import checks
     from serving_kit.models import repository_for
-    from serving_kit.server import TritonServer, choose
+    from serving_kit.repository import checks
+    from serving_kit.server.triton import TritonServer, choose
 
     if options.repository == MODEL_REPOSITORY and not options.dry_run:
         repository_for(device=choose(options.server, options.image).device)
@@ -209,8 +209,8 @@ def serve(options: argparse.Namespace) -> None:
 
 def stop(options: argparse.Namespace) -> None:
     """Stop every detached server, and clean up after those that were killed."""
-    from serving_kit import runs
-    from serving_kit.server import running_servers
+    from serving_kit.server import runs
+    from serving_kit.server.triton import running_servers
 
     with runs.one_at_a_time():
         servers = running_servers()
@@ -225,7 +225,7 @@ def stop(options: argparse.Namespace) -> None:
 
 def status(options: argparse.Namespace) -> int:
     """Tell which detached servers run; return 1 unless there is one and all are ready."""
-    from serving_kit.server import running_servers
+    from serving_kit.server.triton import running_servers
 
     servers = running_servers()
     for server in servers:
@@ -248,7 +248,7 @@ def _models(server) -> str:
 
 def check(options: argparse.Namespace) -> int:
     """Print what is wrong with model repositories; return 1 if something is."""
-    from serving_kit import checks
+    from serving_kit.repository import checks
 
     findings = checks.check(*options.repositories)
     print(checks.to_json(findings) if options.json else checks.to_text(findings))
@@ -266,7 +266,7 @@ def run_in_process(repository: Path, image: np.ndarray) -> np.ndarray:
         float32 (1, 3, H, W), RGB, 0 to 255.
     """
     with _without_stderr():
-        from serving_kit.saved_graph import SavedGraph
+        from oneflow_backend.saved_graph import SavedGraph
 
         with SavedGraph(repository / "fast_neural_style" / "1" / "model") as graph:
             (output,) = graph(image)
@@ -282,14 +282,14 @@ def models(options: argparse.Namespace) -> None:
 
 def styles(options: argparse.Namespace) -> None:
     """Draw every style on one picture, with OneFlow's eager mode."""
-    from serving_kit.images import contact_sheet, load_image, recover_image, write_image
+    from serving_kit.client.images import contact_sheet, load_image, recover_image, write_image
     from serving_kit.models import SIZE
 
     image, width, height = load_image(options.image, SIZE, SIZE)
     with _without_stderr():
         import oneflow as flow
 
-        from serving_kit.stylenet import load_stylenet
+        from serving_kit.stylenet.network import load_stylenet
     tiles = []
     for i, name in enumerate(STYLES):
         print(f"\r{i + 1} of {len(STYLES)}: {name:20}", end="", flush=True)

@@ -14,16 +14,23 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from serving_kit import openblas
+from oneflow_backend import openblas
+from oneflow_backend.graph_folder import GraphFolderError, read_graph_folder
 from serving_kit.errors import ExportError, ServingKitError
-from serving_kit.graph_folder import GraphFolderError, read_graph_folder
 from serving_kit.paths import BUILD, MODEL_REPOSITORY, WEIGHTS
-from serving_kit.styles import ALL_STYLES, DEFAULT_STYLE, ONE_STYLE, SIZE, STYLES, style_index
+from serving_kit.stylenet.styles import (
+    ALL_STYLES,
+    DEFAULT_STYLE,
+    ONE_STYLE,
+    SIZE,
+    STYLES,
+    style_index,
+)
 
 EXPORT_SECONDS = 600
 
 #: The source of each layout: OneFlow 0.9.0's own layers are slow on a CPU.
-LAYOUTS = {"cpu": ("stylenet_cpu.py", "cpu_layers.py"), "gpu": ("stylenet.py",)}
+LAYOUTS = {"cpu": ("cpu_network.py", "cpu_layers.py"), "gpu": ("network.py",)}
 
 
 def repository_for(
@@ -50,7 +57,7 @@ def repository_for(
     """
     name = STYLES[style_index(style)]
     if device is None:
-        from serving_kit.server import choose
+        from serving_kit.server.triton import choose
 
         device = choose().device
     if name == DEFAULT_STYLE:
@@ -89,10 +96,10 @@ def _export_in_child(model: str, style: str, device: str, version: Path) -> None
 def _source(model: str, style: str, device: str) -> str:
     """Return what tells one export from another: style, layout, weights, network, exporter."""
     digest = hashlib.sha256()
-    here = Path(__file__)
+    here = Path(__file__).parent
     layout = LAYOUTS["cpu" if model == ALL_STYLES else device]
-    sources = (here.with_name(name) for name in (*layout, "export.py", "graph_order.py"))
-    for file in (WEIGHTS, *sources):
+    sources = [here / "stylenet" / name for name in (*layout, "weights.py")]
+    for file in (WEIGHTS, *sources, *sorted((here / "export").glob("*.py"))):
         digest.update(file.read_bytes())
     what = "all styles" if model == ALL_STYLES else f"style {style}"
     return f"StyleNet, {what}, {layout[0]}, {digest.hexdigest()[:16]}"
@@ -113,9 +120,9 @@ def export_model(model: str, style: str, device: str, version: Path) -> None:
     """Export a model as ``version``; see ``export.export_version``."""
     import numpy as np
 
-    from serving_kit.export import export_version
-    from serving_kit.stylenet import load_stylenet
-    from serving_kit.stylenet_cpu import load_multi_style, load_stylenet_cpu
+    from serving_kit.export.version import export_version
+    from serving_kit.stylenet.cpu_network import load_multi_style, load_stylenet_cpu
+    from serving_kit.stylenet.network import load_stylenet
 
     random = np.random.default_rng(0)
     inputs = [random.uniform(0, 255, (1, 3, SIZE, SIZE)).astype(np.float32)]

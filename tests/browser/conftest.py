@@ -14,8 +14,8 @@ import pytest
 from playwright.sync_api import sync_playwright
 
 from serving_kit.models import ALL_STYLES, repository_for
-from serving_kit.ports import free_ports
-from serving_kit.server import TritonServer
+from serving_kit.server.ports import free_ports
+from serving_kit.server.triton import TritonServer
 
 sys.path.insert(0, str(Path(__file__).parent))  # which pytest's importlib mode does not do
 import demo_page

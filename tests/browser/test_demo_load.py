@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 from demo_page import CAT
 
-from serving_kit.images import decode_image
-from serving_kit.styles import STYLES
+from serving_kit.client.images import decode_image
+from serving_kit.stylenet.styles import STYLES
 
 USERS = 32
 #: More at once than are painted and may wait.

@@ -20,10 +20,10 @@ from demo_page import CAT, FILES
 from PIL import Image
 from playwright.sync_api import expect
 
-from serving_kit.client import infer
-from serving_kit.images import decode_image, read_image, recover_image, to_model
+from serving_kit.client.images import decode_image, read_image, recover_image, to_model
+from serving_kit.client.inference import infer
 from serving_kit.models import ALL_STYLES, SIZE
-from serving_kit.styles import STYLES, style_weights
+from serving_kit.stylenet.styles import STYLES, style_weights
 
 #: Mean difference, of 255, of what JPEG and a size of its own make of the same painting.
 SAME = 9

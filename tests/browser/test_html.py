@@ -2,9 +2,9 @@
 
 from urllib.parse import unquote, urldefrag
 
-import build_html
 import pytest
 
+import build_html
 from serving_kit.paths import ROOT
 
 NOTEBOOKS = sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb"))

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 import pytest
 
 from serving_kit.paths import ROOT
-from serving_kit.ports import free_ports
+from serving_kit.server.ports import free_ports
 
 START_SECONDS = STOP_SECONDS = 60
 RUN_MS = 180_000

@@ -15,8 +15,8 @@ import oneflow as flow
 from oneflow import nn
 from oneflow.nn import functional
 
-from serving_kit.export import export_version
-from serving_kit.saved_graph import OPERATORS, SavedGraph
+from oneflow_backend.saved_graph import OPERATORS, SavedGraph
+from serving_kit.export.version import export_version
 
 
 def indices(tensor, *shape):

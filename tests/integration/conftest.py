@@ -12,13 +12,13 @@ import pytest
 import tritonclient.http as httpclient
 from tritonclient.utils import InferenceServerException
 
-from serving_kit import supervisor
-from serving_kit.client import infer
+from serving_kit.client.inference import infer
 from serving_kit.errors import ServerError
 from serving_kit.models import repository_for
 from serving_kit.paths import MODEL_REPOSITORY
-from serving_kit.ports import free_ports
-from serving_kit.server import TritonServer
+from serving_kit.server import supervisor
+from serving_kit.server.ports import free_ports
+from serving_kit.server.triton import TritonServer
 
 SIZE = 64
 LOAD_SECONDS = 300
@@ -31,8 +31,8 @@ _numbers = itertools.count(1)
 def small_version(tmp_path_factory):
     """A version folder of StyleNet for 64 x 64 pixels: small, but no graph so short that
     OneFlow 0.9.0 may crash on it."""
-    from serving_kit.export import export_version
-    from serving_kit.stylenet import load_stylenet
+    from serving_kit.export.version import export_version
+    from serving_kit.stylenet.network import load_stylenet
 
     version = tmp_path_factory.mktemp("small") / "1"
     example = np.random.default_rng(0).uniform(0, 255, (1, 3, SIZE, SIZE)).astype(np.float32)

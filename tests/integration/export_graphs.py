@@ -16,7 +16,7 @@ import numpy as np
 import oneflow as flow
 from oneflow import nn
 
-from serving_kit.export import export_version
+from serving_kit.export.version import export_version
 
 ROWS = 3
 SEED = 7

@@ -9,10 +9,10 @@ import pytest
 import tritonclient.http as httpclient
 from tritonclient.utils import InferenceServerException
 
-from serving_kit.client import infer
-from serving_kit.saved_graph import SavedGraph
-from serving_kit.stylenet_cpu import load_multi_style
-from serving_kit.styles import style_weights
+from oneflow_backend.saved_graph import SavedGraph
+from serving_kit.client.inference import infer
+from serving_kit.stylenet.cpu_network import load_multi_style
+from serving_kit.stylenet.styles import style_weights
 
 
 def random_image(size, seed=0):

@@ -11,13 +11,13 @@ import tritonclient.http as httpclient
 from oneflow import nn
 from tritonclient.utils import InferenceServerException
 
-from serving_kit import supervisor
-from serving_kit.client import infer
+from oneflow_backend.saved_graph import SavedGraph
+from serving_kit.client.inference import infer
 from serving_kit.errors import ServerError
-from serving_kit.export import export_version
-from serving_kit.saved_graph import SavedGraph
-from serving_kit.server import TritonServer
-from serving_kit.stylenet import load_stylenet
+from serving_kit.export.version import export_version
+from serving_kit.server import supervisor
+from serving_kit.server.triton import TritonServer
+from serving_kit.stylenet.network import load_stylenet
 
 SECONDS = 60
 #: What the backend logs when it does without a plan that it was to have.

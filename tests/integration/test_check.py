@@ -7,13 +7,13 @@ import shutil
 import numpy as np
 import pytest
 
-from serving_kit.checks import check, has_errors
-from serving_kit.client import infer
-from serving_kit.config_text import format_config
+from serving_kit.client.inference import infer
 from serving_kit.errors import ServerError
 from serving_kit.models import repository_for
-from serving_kit.repository import CONFIG, CPU_CONFIG, config_for, read_config, write_configs
-from serving_kit.server import TritonServer
+from serving_kit.repository.checks import check, has_errors
+from serving_kit.repository.config import CONFIG, CPU_CONFIG, config_for, read_config, write_configs
+from serving_kit.repository.config_text import format_config
+from serving_kit.server.triton import TritonServer
 
 PYTHON_MODEL = """\
 import triton_python_backend_utils as pb_utils

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import tritonclient.http as httpclient
 
-from serving_kit.server import HOST
+from serving_kit.server.triton import HOST
 
 SECONDS = 60
 CLIENTS = 8
@@ -38,7 +38,7 @@ def shortest_model(empty_model):
     import oneflow as flow
     from oneflow import nn
 
-    from serving_kit.export import InferenceGraph
+    from serving_kit.export.version import InferenceGraph
 
     class Shortest(nn.Module):
         def __init__(self):
@@ -64,7 +64,7 @@ def painted():
     """Pictures, and what the eager StyleNet makes of them."""
     import oneflow as flow
 
-    from serving_kit.stylenet import load_stylenet
+    from serving_kit.stylenet.network import load_stylenet
 
     stylenet = load_stylenet()
     rng = np.random.default_rng(3)

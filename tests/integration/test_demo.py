@@ -11,9 +11,9 @@ import numpy as np
 import oneflow as flow
 import pytest
 
-from serving_kit.images import read_image, recover_image, to_model
+from serving_kit.client.images import read_image, recover_image, to_model
 from serving_kit.paths import CAT, ROOT
-from serving_kit.stylenet import load_stylenet
+from serving_kit.stylenet.network import load_stylenet
 
 SECONDS = 120
 

@@ -19,7 +19,7 @@ import cv2
 import psutil
 import pytest
 
-from serving_kit.images import read_image
+from serving_kit.client.images import read_image
 from serving_kit.paths import CAT, ROOT
 
 BUILDER = ROOT / "demo.zip-builder"

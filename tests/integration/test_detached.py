@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from serving_kit import ports, runs, supervisor
-from serving_kit.server import TritonServer, running_servers
+from serving_kit.server import ports, runs, supervisor
+from serving_kit.server.triton import TritonServer, running_servers
 
 SECONDS = 90
 
@@ -110,7 +110,7 @@ def test_another_notebook_takes_the_running_server_and_stops_it(registry, small_
 
 def test_it_survives_the_kernel_that_started_it(registry, small_repository):
     code = (
-        "import sys, time; from serving_kit.server import TritonServer\n"
+        "import sys, time; from serving_kit.server.triton import TritonServer\n"
         "TritonServer(sys.argv[1], detached=True).start()\n"
         "print('ready', flush=True); time.sleep(600)"
     )

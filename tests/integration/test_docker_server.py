@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from serving_kit import docker, ports, runs
 from serving_kit.errors import ServerError
-from serving_kit.server import TritonServer, choose, running_servers
+from serving_kit.server import docker, ports, runs
+from serving_kit.server.triton import TritonServer, choose, running_servers
 
 SECONDS = 30
 

@@ -12,12 +12,12 @@ import oneflow as flow
 import pytest
 from oneflow import nn
 
+from oneflow_backend.graph_folder import read_graph_folder
+from oneflow_backend.saved_graph import SavedGraph
 from serving_kit import models
 from serving_kit.errors import ExportError
-from serving_kit.export import export_version
-from serving_kit.graph_folder import read_graph_folder
-from serving_kit.saved_graph import SavedGraph
-from serving_kit.stylenet import load_stylenet
+from serving_kit.export.version import export_version
+from serving_kit.stylenet.network import load_stylenet
 
 
 @pytest.fixture

@@ -7,11 +7,11 @@ import cv2
 import numpy as np
 import pytest
 
-from serving_kit.client import infer as ask
+from serving_kit.client.images import read_image, recover_image, to_model
+from serving_kit.client.inference import infer as ask
 from serving_kit.errors import ClientError, NoAnswerError
-from serving_kit.images import read_image, recover_image, to_model
 from serving_kit.paths import CAT, ROOT
-from serving_kit.styles import SIZE, STYLES
+from serving_kit.stylenet.styles import SIZE, STYLES
 
 FILES = ROOT / "demo.zip-builder" / "files"
 
@@ -36,7 +36,7 @@ def paint():
     """Paints a picture eagerly, without Triton, by the weights of the styles."""
     import oneflow as flow
 
-    from serving_kit.stylenet_cpu import load_multi_style
+    from serving_kit.stylenet.cpu_network import load_multi_style
 
     network = load_multi_style((SIZE, SIZE))
 

@@ -11,7 +11,7 @@ import oneflow as flow
 import pytest
 from oneflow.core.job.job_pb2 import Job
 
-import serving_kit.saved_graph  # noqa: F401  (makes the backend's modules importable)
+import oneflow_backend.saved_graph  # noqa: F401  (makes the backend's modules importable)
 
 SECONDS = 300
 PROGRAM = Path(__file__).with_name("compare_engines.py")
@@ -58,7 +58,7 @@ def test_a_job_may_have_its_operators_in_any_order():
         op.output["y"].s.append(f"{name}/y_0")
         op.output_order.append("y")
     job.net.op.add(name="in").input_conf.out = "out"
-    one_by_one = importlib.import_module("one_by_one")
+    one_by_one = importlib.import_module("oneflow_backend.one_by_one")
     assert one_by_one.suits(job)
     network = one_by_one.OneByOne(
         job, input_names=["in"], output_names=["out"], variables=[], variable_names=[]

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from serving_kit import perf_analyzer
+from serving_kit.client import perf_analyzer
+from serving_kit.client.perf_analyzer import analyze
 from serving_kit.errors import ClientError
-from serving_kit.perf_analyzer import analyze
 
 PICTURE = np.full((3, 64, 64), 100, np.float32)
 OPTIONS = ("--concurrency-range=1:2", "--measurement-mode=count_windows")

@@ -23,10 +23,10 @@ import tritonclient.http as httpclient
 from PIL import Image, ImageOps
 from tritonclient.utils import InferenceServerException
 
-from serving_kit import supervisor
-from serving_kit.client import stylize
+from serving_kit.client.inference import stylize
 from serving_kit.paths import CAT
-from serving_kit.server import TritonServer
+from serving_kit.server import supervisor
+from serving_kit.server.triton import TritonServer
 
 MODEL = "stylize_jpeg"
 #: For one request, on a busy machine: nothing may hang.

@@ -15,10 +15,10 @@ import tritonclient.grpc as grpcclient
 import tritonclient.http as httpclient
 from tritonclient.utils import InferenceServerException
 
+from oneflow_backend.saved_graph import SavedGraph
 from serving_kit.exercises import lesson_10
-from serving_kit.export import export_version
-from serving_kit.saved_graph import SavedGraph
-from serving_kit.stylenet import load_stylenet
+from serving_kit.export.version import export_version
+from serving_kit.stylenet.network import load_stylenet
 
 SECONDS = 120
 SIZE = 64

@@ -11,9 +11,9 @@ from urllib.request import Request, urlopen
 import pytest
 import tritonclient.grpc as grpcclient
 
-from serving_kit import runs
 from serving_kit.paths import ROOT
-from serving_kit.server import running_servers
+from serving_kit.server import runs
+from serving_kit.server.triton import running_servers
 
 SECONDS = 90
 

@@ -23,11 +23,11 @@ import pytest
 import tritonclient.grpc as grpcclient
 from tritonclient.utils import InferenceServerException
 
-from serving_kit import embedded, ports, runs, supervisor
-from serving_kit import server as server_module
-from serving_kit.client import infer
+from serving_kit.client.inference import infer
 from serving_kit.errors import ClientError, ServerError
-from serving_kit.server import TritonServer
+from serving_kit.server import embedded, ports, runs, supervisor
+from serving_kit.server import triton as server_module
+from serving_kit.server.triton import TritonServer
 
 SECONDS = 60
 
@@ -68,7 +68,7 @@ def is_clean():
 #: Python itself leaves a file behind when it is interrupted while it looks for a temporary folder.
 OWNER = """
 import sys, tempfile
-from serving_kit.server import TritonServer
+from serving_kit.server.triton import TritonServer
 tempfile.gettempdir()
 print("starting", flush=True)
 with TritonServer(sys.argv[1]) as server:
@@ -91,8 +91,8 @@ def start_owner(repository):
 #: Holds still in the middle of its start: there is a run folder, and no Triton yet.
 SLOW_OWNER = """
 import sys, time
-from serving_kit import embedded
-from serving_kit.server import TritonServer
+from serving_kit.server import embedded
+from serving_kit.server.triton import TritonServer
 def lay_out(run_dir, model_repository):
     (run_dir / "backends").mkdir()
     print(run_dir, flush=True)

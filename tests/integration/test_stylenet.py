@@ -8,10 +8,10 @@ import oneflow as flow
 import onnxruntime
 import pytest
 
-from serving_kit.images import load_image
+from serving_kit.client.images import load_image
 from serving_kit.paths import CAT
-from serving_kit.stylenet import load_stylenet, load_textbook_stylenet
-from serving_kit.styles import STYLES
+from serving_kit.stylenet.network import load_stylenet, load_textbook_stylenet
+from serving_kit.stylenet.styles import STYLES
 
 
 @pytest.fixture(scope="module")

@@ -6,12 +6,12 @@ import numpy as np
 import oneflow as flow
 import pytest
 
+from oneflow_backend.saved_graph import SavedGraph
 from serving_kit.errors import ExportError
-from serving_kit.export import export_version
-from serving_kit.saved_graph import SavedGraph
-from serving_kit.stylenet import load_stylenet
-from serving_kit.stylenet_cpu import load_multi_style, load_stylenet_cpu
-from serving_kit.styles import STYLES
+from serving_kit.export.version import export_version
+from serving_kit.stylenet.cpu_network import load_multi_style, load_stylenet_cpu
+from serving_kit.stylenet.network import load_stylenet
+from serving_kit.stylenet.styles import STYLES
 
 #: On the scale 0 to 255.
 TOLERANCE = 0.05

@@ -38,9 +38,11 @@ from nbclient import NotebookClient
 from oneflow import nn
 from tritonclient.utils import InferenceServerException
 
-from serving_kit import checks, docker, embedded, exercises, lessons, models, ports, runs
-from serving_kit.client import infer
-from serving_kit.config_text import parse_config
+from oneflow_backend.graph_folder import GraphFolderError, read_graph_folder
+from oneflow_backend.saved_graph import SavedGraph
+from serving_kit import exercises, models
+from serving_kit.client.images import check_writable, decode_image, read_image, write_image
+from serving_kit.client.inference import infer
 from serving_kit.errors import (
     ClientError,
     ConfigError,
@@ -50,17 +52,18 @@ from serving_kit.errors import (
     ServingKitError,
     StyleError,
 )
-from serving_kit.export import export_version
-from serving_kit.graph_folder import GraphFolderError, read_graph_folder
-from serving_kit.images import check_writable, decode_image, read_image, write_image
+from serving_kit.exercises import lessons
+from serving_kit.export.version import export_version
 from serving_kit.paths import BACKENDS, CAT, ROOT
-from serving_kit.repository import as_triton_has_it, backend_config, config_for, read_config
-from serving_kit.repository import write_config as write_config_file
-from serving_kit.saved_graph import SavedGraph
-from serving_kit.server import TritonServer, choose
-from serving_kit.stylenet import StyleNet, load_stylenet
-from serving_kit.stylenet_cpu import load_stylenet_cpu
-from serving_kit.styles import style_index
+from serving_kit.repository import checks
+from serving_kit.repository.config import as_triton_has_it, backend_config, config_for, read_config
+from serving_kit.repository.config import write_config as write_config_file
+from serving_kit.repository.config_text import parse_config
+from serving_kit.server import docker, embedded, ports, runs
+from serving_kit.server.triton import TritonServer, choose
+from serving_kit.stylenet.cpu_network import load_stylenet_cpu
+from serving_kit.stylenet.network import StyleNet, load_stylenet
+from serving_kit.stylenet.styles import style_index
 
 PAGE = ROOT / "docs" / "troubleshooting.md"
 SECONDS = 60
@@ -433,7 +436,7 @@ def last_words(small_version):
     """What a process prints that imports OneFlow, loads a graph and ends without closing it."""
     code = (
         "import os, sys, numpy as np\n"
-        "from serving_kit.saved_graph import SavedGraph\n"
+        "from oneflow_backend.saved_graph import SavedGraph\n"
         # On one core a graph is run as a graph, not operator by operator.
         "os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n"
         "graph = SavedGraph(sys.argv[1])\n"
@@ -935,7 +938,7 @@ def _(small_repository, monkeypatch):
 
 @provokes("No Python for the worker")
 def _(monkeypatch):
-    isolation = importlib.import_module("isolation")
+    isolation = importlib.import_module("oneflow_backend.isolation")
     monkeypatch.delenv("ONEFLOW_BACKEND_PYTHON", raising=False)
     monkeypatch.setenv("PATH", "/nowhere")
     monkeypatch.setattr(sys, "base_exec_prefix", "/nowhere")

@@ -6,7 +6,7 @@ import re
 import numpy as np
 
 from serving_kit.paths import ASSETS, WEIGHTS
-from serving_kit.styles import STYLES
+from serving_kit.stylenet.styles import STYLES
 
 
 def test_every_file_has_the_sum_that_the_readme_gives():

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from serving_kit.graph_folder import GraphFolder, GraphFolderError, TensorSpec
+from oneflow_backend.graph_folder import GraphFolder, GraphFolderError, TensorSpec
 
 # A module of the backend, whose folder serving_kit.graph_folder has put on sys.path.
-config_module = importlib.import_module("model_config")
+config_module = importlib.import_module("oneflow_backend.model_config")
 Settings = config_module.Settings
 
 FLOAT32, INT64 = 2, 6

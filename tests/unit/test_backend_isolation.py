@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from serving_kit.graph_folder import GraphFolder, TensorSpec
+from oneflow_backend.graph_folder import GraphFolder, TensorSpec
 
-isolation = importlib.import_module("isolation")
+isolation = importlib.import_module("oneflow_backend.isolation")
 
 KILLS = 150
 SECONDS = 60

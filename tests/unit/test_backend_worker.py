@@ -12,11 +12,11 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
-from serving_kit.graph_folder import GraphFolder, TensorSpec
+from oneflow_backend.graph_folder import GraphFolder, TensorSpec
 
 # Modules of the backend, whose folder serving_kit.graph_folder has put on sys.path.
-worker = importlib.import_module("worker")
-shared_tensors = importlib.import_module("shared_tensors")
+worker = importlib.import_module("oneflow_backend.worker")
+shared_tensors = importlib.import_module("oneflow_backend.shared_tensors")
 
 FLOAT32, INT64, UINT8, BOOL = 2, 6, 7, 12
 FOLDER = GraphFolder(

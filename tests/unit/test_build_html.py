@@ -2,10 +2,11 @@
 
 import base64
 
-import build_html
 import nbformat
 import pytest
 from bs4 import BeautifulSoup
+
+import build_html
 from build_html import CourseError, build
 
 OPENING = """# {title}

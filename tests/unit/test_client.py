@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from serving_kit.client import infer
+from serving_kit.client.inference import infer
 from serving_kit.errors import ClientError
 
 
@@ -24,7 +24,7 @@ def test_what_is_no_address_is_told():
 FAULTS = """
 import resource, sys
 import numpy as np
-from serving_kit.client import keep_freed_memory
+from serving_kit.client.inference import keep_freed_memory
 
 def faults_of_a_request():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

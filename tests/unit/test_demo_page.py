@@ -10,7 +10,7 @@ import time
 import pytest
 
 from serving_kit.paths import ROOT
-from serving_kit.styles import STYLES
+from serving_kit.stylenet.styles import STYLES
 
 FILES = ROOT / "demo.zip-builder" / "files"
 NAMES = ("painter", "scratch", "words")

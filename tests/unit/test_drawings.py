@@ -54,10 +54,10 @@ def test_an_arrow_that_another_way_makes_superfluous_is_left_out():
 
 def test_every_kind_of_import_is_seen():
     source = (
-        "import serving_kit.graph_folder\n"
+        "import oneflow_backend.graph_folder\n"
         "from serving_kit import embedded, runs\n"
-        "def later():\n    from serving_kit.server import choose\n"
-        'importlib.import_module("saved_graph")\n'
+        "def later():\n    from serving_kit.server.triton import choose\n"
+        'importlib.import_module("oneflow_backend.saved_graph")\n'
     )
     expected = {"graph_folder", "embedded", "runs", "server", "backends/oneflow"}
     assert draw._imported(source) == expected

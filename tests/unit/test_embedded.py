@@ -2,9 +2,9 @@
 
 import pytest
 
-from serving_kit import embedded
 from serving_kit.errors import ServerError
 from serving_kit.gpus import Gpu
+from serving_kit.server import embedded
 
 
 @pytest.fixture

@@ -295,7 +295,7 @@ def test_hints_on_exporting(verdict, mistake, hint):
 
 
 def test_an_export_of_something_else_is_noticed(verdict):
-    from serving_kit.stylenet import load_stylenet
+    from serving_kit.stylenet.network import load_stylenet
 
     def other_model(module, example, folder):
         export(load_stylenet("starry_night"), example, folder)

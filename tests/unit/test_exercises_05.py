@@ -5,10 +5,9 @@ import shutil
 
 import pytest
 
-from serving_kit.config_text import parse_config
+from oneflow_backend.graph_folder import GraphFolder
 from serving_kit.exercises import lesson_05
-from serving_kit.graph_folder import GraphFolder
-from serving_kit.repository import (
+from serving_kit.repository.config import (
     CONFIG,
     CPU_CONFIG,
     as_triton_has_it,
@@ -16,6 +15,7 @@ from serving_kit.repository import (
     read_config,
     write_config,
 )
+from serving_kit.repository.config_text import parse_config
 
 BLEND = """
 name: "blend"

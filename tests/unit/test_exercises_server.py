@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import tritonclient.http as httpclient
 
-from serving_kit.client import infer
+from serving_kit.client.inference import infer
 from serving_kit.exercises import lesson_06, lesson_07
 from serving_kit.exercises._answers import NotYet
 from serving_kit.exercises._in_time import call_in_time

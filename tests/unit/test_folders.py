@@ -8,8 +8,8 @@ import threading
 
 import pytest
 
-from serving_kit import folders
-from serving_kit.folders import replaced_folder
+from serving_kit import files as folders
+from serving_kit.files import replaced_folder
 
 
 def content(folder):
@@ -60,7 +60,7 @@ def test_a_failure_changes_nothing(target, error):
 def test_what_a_killed_writer_left_is_removed_by_the_next(target):
     write(target, a="old")
     code = (
-        "import sys; from pathlib import Path; from serving_kit.folders import replaced_folder\n"
+        "import sys; from pathlib import Path; from serving_kit.files import replaced_folder\n"
         "with replaced_folder(Path(sys.argv[1])) as partial:\n"
         "    (partial / 'a').write_text('half'); print('writing', flush=True); sys.stdin.read()"
     )

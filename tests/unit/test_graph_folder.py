@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from serving_kit.graph_folder import GraphFolderError, read_graph_folder
+from oneflow_backend.graph_folder import GraphFolderError, read_graph_folder
 
 # Shortened from what OneFlow 0.9.0 writes; the second input comes first, as it may.
 INPUT = '    %o{0} = "oneflow.input"(%arg{0}) {{data_type = {1} : i32, op_name = "_G_0_input.0.{0}_{2}", shape = [{3}]}} : ()'  # noqa: E501

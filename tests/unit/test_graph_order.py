@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from serving_kit.graph_order import in_order
+from serving_kit.export.order import in_order
 
 HEAD = """\
 module {

@@ -5,8 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from serving_kit.errors import ImageError
-from serving_kit.images import (
+from serving_kit.client.images import (
     contact_sheet,
     load_image,
     read_image,
@@ -14,6 +13,7 @@ from serving_kit.images import (
     side_by_side,
     write_image,
 )
+from serving_kit.errors import ImageError
 from serving_kit.paths import CAT
 
 RED, WHITE = [0, 0, 255], [255, 255, 255]

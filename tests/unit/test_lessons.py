@@ -3,8 +3,8 @@
 import nbformat
 import pytest
 
-from serving_kit import lessons
 from serving_kit.errors import ServingKitError
+from serving_kit.exercises import lessons
 
 
 @pytest.fixture

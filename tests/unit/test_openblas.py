@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from serving_kit.openblas import environment
+from oneflow_backend.openblas import environment
 from serving_kit.paths import BACKENDS
 
 HASWELL = {"OPENBLAS_CORETYPE": "HASWELL"}

@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from serving_kit.paths import CAT, MODEL_REPOSITORY
-from serving_kit.pictures import (
+from serving_kit.client.pictures import (
     MOST_PARTS,
     MOST_PIXELS,
     MOST_SCANS,
@@ -22,6 +21,7 @@ from serving_kit.pictures import (
     decode,
     result_size,
 )
+from serving_kit.paths import CAT, MODEL_REPOSITORY
 
 SVG = b'<?xml version="1.0"?>\n<!-- a dot -->\n<svg xmlns="http://www.w3.org/2000/svg"><g/></svg>'
 

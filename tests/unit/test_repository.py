@@ -11,11 +11,10 @@ import numpy as np
 import pytest
 from tritonclient.grpc.model_config_pb2 import ModelConfig, ModelInstanceGroup
 
-from serving_kit.checks import check, has_errors, to_json, to_text
-from serving_kit.config_text import field_lines, format_config, parse_config
 from serving_kit.errors import ConfigError
 from serving_kit.paths import MODEL_REPOSITORY, ROOT
-from serving_kit.repository import (
+from serving_kit.repository.checks import check, has_errors, to_json, to_text
+from serving_kit.repository.config import (
     CONFIG,
     CPU_CONFIG,
     config_for,
@@ -23,6 +22,7 @@ from serving_kit.repository import (
     write_config,
     write_configs,
 )
+from serving_kit.repository.config_text import field_lines, format_config, parse_config
 
 STYLE = MODEL_REPOSITORY / "fast_neural_style"
 
@@ -1143,7 +1143,7 @@ def test_findings_as_text_and_json(repository, monkeypatch):
 
 def test_the_check_does_not_import_oneflow():
     script = (
-        "import sys; from serving_kit.checks import check; check('model_repository'); "
+        "import sys; from serving_kit.repository.checks import check; check('model_repository'); "
         "sys.exit('oneflow' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True, timeout=60)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from serving_kit.errors import StyleError
-from serving_kit.styles import DEFAULT_STYLE, STYLES, style_index, style_weights
+from serving_kit.stylenet.styles import DEFAULT_STYLE, STYLES, style_index, style_weights
 
 
 def test_26_names_that_can_be_typed():

@@ -6,9 +6,9 @@ import zlib
 
 import pytest
 
+from serving_kit.client.uploads import MAX_BYTES, check_upload
 from serving_kit.errors import ImageError, TooLargeError
 from serving_kit.paths import CAT
-from serving_kit.uploads import MAX_BYTES, check_upload
 
 
 def png(width, height):

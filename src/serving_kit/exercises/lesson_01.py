@@ -6,7 +6,7 @@ import numpy as np
 import oneflow as flow
 
 from serving_kit.exercises._answers import NotYet, call, describe
-from serving_kit.stylenet import ConvNorm, load_stylenet
+from serving_kit.stylenet.network import ConvNorm, load_stylenet
 
 
 def exercise_1(style_numbers: Callable) -> str:

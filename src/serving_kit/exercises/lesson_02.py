@@ -7,7 +7,7 @@ import oneflow as flow
 from oneflow import nn
 
 from serving_kit.exercises._answers import NotYet, call, describe
-from serving_kit.stylenet import load_stylenet
+from serving_kit.stylenet.network import load_stylenet
 
 
 def exercise_1(only_colours: Callable) -> str:

@@ -7,7 +7,7 @@ import oneflow as flow
 from oneflow import nn
 
 from serving_kit.exercises._answers import NotYet, call, describe
-from serving_kit.stylenet import load_stylenet
+from serving_kit.stylenet.network import load_stylenet
 
 SHAPE = (1, 3, 64, 64)
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import oneflow as flow
 
+from oneflow_backend.graph_folder import GraphFolderError
+from oneflow_backend.saved_graph import SavedGraph
 from serving_kit.exercises._answers import NotYet, call, describe
-from serving_kit.graph_folder import GraphFolderError
-from serving_kit.saved_graph import SavedGraph
-from serving_kit.stylenet import load_stylenet
+from serving_kit.stylenet.network import load_stylenet
 
 
 def exercise_1(read_weight: Callable) -> str:

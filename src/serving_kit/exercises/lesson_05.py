@@ -6,12 +6,12 @@ from pathlib import Path
 
 from tritonclient.grpc.model_config_pb2 import DataType, ModelConfig, ModelInstanceGroup
 
-from serving_kit.checks.rules import served_versions
-from serving_kit.config_text import parse_config
+from oneflow_backend.graph_folder import TensorSpec
 from serving_kit.errors import ConfigError
 from serving_kit.exercises._answers import NotYet, call, describe
-from serving_kit.graph_folder import TensorSpec
-from serving_kit.repository import CONFIG, CPU_CONFIG, read_config, write_config
+from serving_kit.repository.checks.rules import served_versions
+from serving_kit.repository.config import CONFIG, CPU_CONFIG, read_config, write_config
+from serving_kit.repository.config_text import parse_config
 
 #: How the graph of exercise 1 was traced; 2 is OneFlow's number for float32, 6 for int64.
 TRACED = {

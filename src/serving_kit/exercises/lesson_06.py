@@ -12,8 +12,8 @@ from tritonclient.utils import InferenceServerException
 
 from serving_kit.exercises._answers import NotYet, call, describe, one_number
 from serving_kit.exercises._in_time import SECONDS, call_in_time
-from serving_kit.ports import HOST, free_ports
-from serving_kit.server import TritonServer
+from serving_kit.server.ports import HOST, free_ports
+from serving_kit.server.triton import TritonServer
 
 #: How long the learner's function is told to wait for what never comes.
 SHORT = 1

@@ -13,7 +13,7 @@ import tritonclient.http as httpclient
 
 from serving_kit.exercises._answers import NotYet, call, describe
 from serving_kit.exercises._in_time import call_in_time
-from serving_kit.server import TritonServer
+from serving_kit.server.triton import TritonServer
 
 MODEL = "fast_neural_style"
 #: Seconds. Triton counts a batch a moment after it has answered; when the machine is busy, it is

@@ -10,11 +10,11 @@ import numpy as np
 import tritonclient.http as httpclient
 from tritonclient.utils import InferenceServerException
 
-from serving_kit.client import infer
+from serving_kit.client.inference import infer
 from serving_kit.errors import ClientError
 from serving_kit.exercises._answers import NotYet, call, describe, first_line, one_number
-from serving_kit.server import TritonServer
-from serving_kit.triton_log import causes_in
+from serving_kit.server.triton import TritonServer
+from serving_kit.server.triton_log import causes_in
 
 SLOW = "slow"
 #: What the learner's lines are added to.

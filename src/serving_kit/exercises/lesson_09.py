@@ -8,12 +8,12 @@ import zlib
 from collections.abc import Callable
 from pathlib import Path
 
-from serving_kit import checks
-from serving_kit.config_text import parse_config
 from serving_kit.errors import ConfigError
 from serving_kit.exercises._answers import NotYet, call, describe
 from serving_kit.paths import MODEL_REPOSITORY
-from serving_kit.repository import CONFIG, CPU_CONFIG
+from serving_kit.repository import checks
+from serving_kit.repository.config import CONFIG, CPU_CONFIG
+from serving_kit.repository.config_text import parse_config
 
 NAME = "blend_jpeg"
 STEPS = ("preprocess", "multi_style", "postprocess")

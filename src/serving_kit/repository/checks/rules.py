@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 from tritonclient.grpc.model_config_pb2 import DataType, ModelConfig
 
-from serving_kit.checks.findings import Finding, Written, did_you_mean
-from serving_kit.checks.folders import NO_VERSIONS, VERSION, ModelFolder, entries_of
-from serving_kit.graph_folder import GraphFolder, GraphFolderError
-from serving_kit.repository import (
+from oneflow_backend.graph_folder import GraphFolder, GraphFolderError
+from serving_kit.repository.checks.findings import Finding, Written, did_you_mean
+from serving_kit.repository.checks.folders import NO_VERSIONS, VERSION, ModelFolder, entries_of
+from serving_kit.repository.config import (
     CONFIG,
     LARGEST_BYTES,
     NO_DIMS,

@@ -13,11 +13,11 @@ import numpy as np
 import oneflow as flow
 from oneflow import nn
 
+from oneflow_backend.graph_folder import GraphFolderError
+from oneflow_backend.saved_graph import SavedGraph
 from serving_kit.errors import ExportError
-from serving_kit.folders import replaced_folder
-from serving_kit.graph_folder import GraphFolderError
-from serving_kit.graph_order import in_order
-from serving_kit.saved_graph import SavedGraph
+from serving_kit.export.order import in_order
+from serving_kit.files import replaced_folder
 
 #: How far eager module, graph and reloaded graph may be apart, relative to the largest value.
 TOLERANCE = 1e-5

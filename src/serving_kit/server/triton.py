@@ -20,12 +20,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from serving_kit import docker, embedded, runs, supervisor
-from serving_kit.docker import KIT_IMAGE, TRITON_PORTS
 from serving_kit.errors import ServerError
 from serving_kit.paths import BACKENDS, MODEL_REPOSITORY
-from serving_kit.ports import HOST, free_ports, get
-from serving_kit.triton_log import causes_in, last_lines
+from serving_kit.server import docker, embedded, runs, supervisor
+from serving_kit.server.docker import KIT_IMAGE, TRITON_PORTS
+from serving_kit.server.ports import HOST, free_ports, get
+from serving_kit.server.triton_log import causes_in, last_lines
 
 MODES = ("auto", "docker", "local")
 #: Overrides ``mode="auto"``: a machine's owner knows better.

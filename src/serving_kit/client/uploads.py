@@ -5,9 +5,9 @@ What is taken is what the model ``preprocess`` takes, and no more than so many b
 
 from pathlib import Path
 
+from serving_kit.client.images import read_file
+from serving_kit.client.pictures import PictureError, TooManyPixelsError, check
 from serving_kit.errors import ImageError, TooLargeError
-from serving_kit.images import read_file
-from serving_kit.pictures import PictureError, TooManyPixelsError, check
 
 MAX_BYTES = 20_000_000
 

@@ -4,7 +4,6 @@
 types, dims and the batch are the backend's own (``backends/oneflow/model_config.py``).
 """
 
-import importlib
 import os
 import stat
 import tempfile
@@ -14,12 +13,10 @@ from typing import Literal
 from google.protobuf import json_format
 from tritonclient.grpc.model_config_pb2 import ModelConfig, ModelInstanceGroup
 
-from serving_kit.config_text import format_config, parse_config, tokens
+from oneflow_backend import model_config as backend_config
+from oneflow_backend.graph_folder import GraphFolderError, read_graph_folder
 from serving_kit.errors import ConfigError
-from serving_kit.graph_folder import GraphFolderError, read_graph_folder
-
-#: The backend's module, whose folder serving_kit.graph_folder has put on sys.path.
-backend_config = importlib.import_module("model_config")
+from serving_kit.repository.config_text import format_config, parse_config, tokens
 
 CONFIG = "config.pbtxt"
 #: What ``tritonserver --model-config-name=cpu`` reads instead, on a machine without a GPU.

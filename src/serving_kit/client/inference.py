@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
+from serving_kit.client.images import read_image, recover_image, to_model, write_image
 from serving_kit.errors import ClientError, NoAnswerError
 from serving_kit.http_client import HttpClient
-from serving_kit.images import read_image, recover_image, to_model, write_image
-from serving_kit.styles import ALL_STYLES, SIZE, style_weights
-from serving_kit.styles import ONE_STYLE as MODEL
+from serving_kit.stylenet.styles import ALL_STYLES, SIZE, style_weights
+from serving_kit.stylenet.styles import ONE_STYLE as MODEL
 
 #: Triton's own ports on this machine, by protocol.
 DEFAULT_URLS = {"http": "127.0.0.1:8000", "grpc": "127.0.0.1:8001"}

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from serving_kit.errors import ServerError
 from serving_kit.gpus import find_gpus
-from serving_kit.supervisor import CONTAINER_FILE
+from serving_kit.server.supervisor import CONTAINER_FILE
 
 PAGE_IMAGE = "oneflowinc/oneflow-serving"
 KIT_IMAGE = "oneflow-serving-kit"

@@ -16,8 +16,9 @@ from pathlib import Path
 from types import EllipsisType
 
 import numpy as np
-from graph_folder import GraphFolder, GraphFolderError, read_graph_folder
-from shared_tensors import DONE, SharedTensors
+
+from oneflow_backend.graph_folder import GraphFolder, GraphFolderError, read_graph_folder
+from oneflow_backend.shared_tensors import DONE, SharedTensors
 
 PR_SET_PDEATHSIG = 1
 
@@ -74,7 +75,7 @@ class Worker:
         folder = read_graph_folder(order["path"])
         self.tensors = SharedTensors(folder, order["rows"], order["memory"])
         self.batched = order["rows"] is not None
-        from saved_graph import SavedGraph
+        from oneflow_backend.saved_graph import SavedGraph
 
         self.graph = SavedGraph(order["path"], order["device"])
         #: Numbers of rows that have a plan of their own, the largest first.

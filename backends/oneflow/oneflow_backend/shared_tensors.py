@@ -8,7 +8,8 @@ import mmap
 import os
 
 import numpy as np
-from graph_folder import GraphFolder, TensorSpec
+
+from oneflow_backend.graph_folder import GraphFolder, TensorSpec
 
 ALIGNMENT = 64
 #: What a worker says when the outputs are there. All else is JSON; here that, and a number in place

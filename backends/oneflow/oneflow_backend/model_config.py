@@ -7,7 +7,7 @@ import difflib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from graph_folder import GraphFolder, GraphFolderError, TensorSpec
+from oneflow_backend.graph_folder import GraphFolder, GraphFolderError, TensorSpec
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """StyleNet laid out for the speed of OneFlow 0.9.0 on a CPU: the same weights, the same answers.
 
-``stylenet.py`` is the network to read; this one computes the same with the layers of
+``network.py`` is the network to read; this one computes the same with the layers of
 ``cpu_layers.py``, for pictures of one size.
 """
 
@@ -13,7 +13,9 @@ import oneflow as flow
 from numpy.lib.stride_tricks import sliding_window_view
 from oneflow import nn
 
-from serving_kit.cpu_layers import (
+from serving_kit.errors import ExportError
+from serving_kit.paths import WEIGHTS
+from serving_kit.stylenet.cpu_layers import (
     Gather,
     Layer,
     LinearLayer,
@@ -26,9 +28,8 @@ from serving_kit.cpu_layers import (
     reflect,
     window_places,
 )
-from serving_kit.errors import ExportError
-from serving_kit.paths import WEIGHTS
-from serving_kit.styles import DEFAULT_STYLE, style_index
+from serving_kit.stylenet.styles import DEFAULT_STYLE, style_index
+from serving_kit.stylenet.weights import LayerWeights, read_layers
 
 #: The network halves the picture twice.
 MULTIPLE = 4
@@ -51,8 +52,7 @@ class StyleNetCpu(nn.Module):
     """StyleNet for pictures of one size, with the styles that its weights have.
 
     Args:
-        layers: for each layer of the weights' file, by its name there, the convolution's weight
-            (out, in, k, k), and gamma and beta of each style, (styles, out).
+        layers: the weights, as ``read_layers`` returns them.
         height: of the pictures; a multiple of 4, at least 16.
         width: likewise.
 
@@ -60,7 +60,7 @@ class StyleNetCpu(nn.Module):
         ExportError: this size is not possible.
     """
 
-    def __init__(self, layers: dict[str, tuple], height: int, width: int):
+    def __init__(self, layers: dict[str, LayerWeights], height: int, width: int):
         super().__init__()
         if min(height, width) < SMALLEST or height % MULTIPLE or width % MULTIPLE:
             raise ExportError(
@@ -193,18 +193,6 @@ def _planes(block: tuple[int, int], height: int, width: int) -> np.ndarray:
     return (((y // high * (width // wide) + x) * high + y % high) * 3 + channel).reshape(-1)
 
 
-def read_layers(weights: Path = WEIGHTS) -> dict[str, tuple]:
-    """Read weight, gamma and beta of all styles of each layer from the ``.npz``."""
-    with np.load(weights) as arrays:
-        names = [name.removesuffix(".w") for name in arrays.files if name.endswith(".w")]
-        return {
-            name: (
-                arrays[f"{name}.w"], arrays[f"{name}.norm.gamma"], arrays[f"{name}.norm.beta"]
-            )
-            for name in names
-        }  # fmt: skip
-
-
 def load_stylenet_cpu(
     style: str | int = DEFAULT_STYLE, size: tuple[int, int] = (256, 256), weights: Path = WEIGHTS
 ) -> StyleNetCpu:
@@ -216,7 +204,7 @@ def load_stylenet_cpu(
     """
     row = style_index(style)
     layers = {
-        name: (weight, gamma[row : row + 1], beta[row : row + 1])
+        name: LayerWeights(weight, gamma[row : row + 1], beta[row : row + 1])
         for name, (weight, gamma, beta) in read_layers(weights).items()
     }
     return StyleNetCpu(layers, *size).eval()

@@ -17,10 +17,10 @@ import sysconfig
 import tempfile
 from pathlib import Path
 
-from serving_kit import supervisor
 from serving_kit.errors import ServerError
 from serving_kit.gpus import find_gpus
 from serving_kit.paths import BACKENDS
+from serving_kit.server import supervisor
 
 LOADER = "/lib64/ld-linux-x86-64.so.2"
 LIBPYTHON = "libpython3.10.so.1.0"

@@ -6,8 +6,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from serving_kit.client.pictures import PictureError, decode, recover_image, resize, to_model
 from serving_kit.errors import ImageError
-from serving_kit.pictures import PictureError, decode, recover_image, resize, to_model
 
 __all__ = [
     "check_writable",

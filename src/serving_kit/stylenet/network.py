@@ -6,6 +6,7 @@ scale and shift for each instance norm (conditional instance normalization). Its
 their weights are described in ``assets/README.md``.
 """
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,11 @@ from oneflow import nn
 from oneflow.nn import functional as F
 
 from serving_kit.paths import WEIGHTS
-from serving_kit.styles import DEFAULT_STYLE, style_index
+from serving_kit.stylenet.styles import DEFAULT_STYLE, style_index
+from serving_kit.stylenet.weights import read_layers
+
+#: A layer of the weights' file that has another name here, besides the residuals.
+OTHER_NAMES = {"expand.2": "paint"}
 
 
 class InstanceNorm(nn.Module):
@@ -113,30 +118,28 @@ class StyleNet(nn.Module):
 def style_state(weights: Path, style: str | int) -> dict[str, np.ndarray]:
     """Read the state dict of a StyleNet for one style from the ``.npz`` of all 26.
 
-    The file has, for each layer, ``<layer>.w`` (out, in, k, k) and the rows of all styles,
-    ``<layer>.norm.gamma`` and ``<layer>.norm.beta``, both (26, out).
+    Raises:
+        StyleError: there is no such style.
     """
     row = style_index(style)
-    layers = {"contract.0": "contract.0", "contract.1": "contract.1", "contract.2": "contract.2"}
-    for i in range(6):
-        layers |= {f"residuals.{i}.first": f"res.{i}.0", f"residuals.{i}.second": f"res.{i}.1"}
-    layers |= {"expand.0": "expand.0", "expand.1": "expand.1", "paint": "expand.2"}
     state = {}
-    with np.load(weights) as arrays:
-        for layer, name in layers.items():
-            state[f"{layer}.conv.weight"] = arrays[f"{name}.w"]
-            for part in ("gamma", "beta"):
-                state[f"{layer}.norm.{part}"] = arrays[f"{name}.norm.{part}"][row].reshape(
-                    1, -1, 1, 1
-                )
+    for name, layer in read_layers(weights).items():
+        ours = OTHER_NAMES.get(name) or re.sub(r"^res\.(\d)\.(\d)$", _residual, name)
+        state[f"{ours}.conv.weight"] = layer.weight
+        for part in ("gamma", "beta"):
+            state[f"{ours}.norm.{part}"] = getattr(layer, part)[row].reshape(1, -1, 1, 1)
     return state
+
+
+def _residual(name: re.Match) -> str:
+    return f"residuals.{name[1]}.{('first', 'second')[int(name[2])]}"
 
 
 def load_stylenet(style: str | int = DEFAULT_STYLE, weights: Path = WEIGHTS) -> StyleNet:
     """Build a StyleNet that paints in one style, ready for inference.
 
     Args:
-        style: a name from ``serving_kit.styles.STYLES``, or its index, 0 to 25.
+        style: a name from ``serving_kit.stylenet.STYLES``, or its index, 0 to 25.
         weights: the ``.npz`` of all styles.
 
     Raises:

@@ -8,10 +8,10 @@ of https://github.com/triton-inference-server/core, told all at once and with th
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from serving_kit.checks.findings import Finding, Written, did_you_mean
-from serving_kit.checks.folders import ModelFolder
-from serving_kit.checks.rules import ENSEMBLE, completed, served_versions
-from serving_kit.repository import as_triton_has_it
+from serving_kit.repository.checks.findings import Finding, Written, did_you_mean
+from serving_kit.repository.checks.folders import ModelFolder
+from serving_kit.repository.checks.rules import ENSEMBLE, completed, served_versions
+from serving_kit.repository.config import as_triton_has_it
 
 STEP = ("ensemble_scheduling", 0, "step")
 NOT_FOR_ENSEMBLES = ("instance_group", "optimization", "model_warmup")

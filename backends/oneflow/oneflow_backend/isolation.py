@@ -10,9 +10,9 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-import openblas
-from graph_folder import GraphFolder
-from shared_tensors import DONE, SharedTensors
+from oneflow_backend import openblas
+from oneflow_backend.graph_folder import GraphFolder
+from oneflow_backend.shared_tensors import DONE, SharedTensors
 
 WORKER = Path(__file__).with_name("worker.py")
 #: Loading is given this long; the largest graphs that were tried took half a minute.

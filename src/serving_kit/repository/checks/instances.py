@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 from tritonclient.grpc.model_config_pb2 import ModelConfig, ModelInstanceGroup
 
-from serving_kit.checks.findings import Finding, Written
 from serving_kit.gpus import Gpu
-from serving_kit.repository import CPU_CONFIG
+from serving_kit.repository.checks.findings import Finding, Written
+from serving_kit.repository.config import CPU_CONFIG
 
 
 def check_instances(

@@ -18,9 +18,9 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from serving_kit import supervisor
 from serving_kit.errors import ServerError
 from serving_kit.paths import SERVERS
+from serving_kit.server import supervisor
 
 RUN_PREFIX = "serving-kit-run-"
 #: A supervisor writes its PID well within this time after its run folder was laid out.

@@ -13,11 +13,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import one_by_one  # before oneflow: it says how that shall work
 import oneflow as flow
 import oneflow.framework.session_context as session_context
 from google.protobuf import text_format
-from graph_folder import GraphFolder, TensorSpec, read_graph_folder
 from oneflow._oneflow_internal import MakeInitialScope, eager
 from oneflow._oneflow_internal.nn.graph import (
     CNNGraph,
@@ -27,7 +25,10 @@ from oneflow._oneflow_internal.nn.graph import (
 )
 from oneflow.core.job.job_pb2 import Job
 from oneflow.framework.tensor_tuple_util import convert_to_tensor_tuple
-from rebatch import rebatch
+
+from oneflow_backend import one_by_one
+from oneflow_backend.graph_folder import GraphFolder, TensorSpec, read_graph_folder
+from oneflow_backend.rebatch import rebatch
 
 #: Numbers for jobs. OneFlow aborts when two jobs of a process share one, and counts the graphs
 #: that are traced in this process from 0.

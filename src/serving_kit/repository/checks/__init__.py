@@ -8,13 +8,13 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from serving_kit.checks.ensembles import check_ensemble
-from serving_kit.checks.findings import Finding, has_errors, to_json, to_text
-from serving_kit.checks.folders import UNFINISHED, ModelFolder, entries_of, read_model
-from serving_kit.checks.instances import check_instances, usable_gpus, wants_gpu
-from serving_kit.checks.rules import check_model
 from serving_kit.gpus import find_gpus
-from serving_kit.repository import CONFIG, CPU_CONFIG
+from serving_kit.repository.checks.ensembles import check_ensemble
+from serving_kit.repository.checks.findings import Finding, has_errors, to_json, to_text
+from serving_kit.repository.checks.folders import UNFINISHED, ModelFolder, entries_of, read_model
+from serving_kit.repository.checks.instances import check_instances, usable_gpus, wants_gpu
+from serving_kit.repository.checks.rules import check_model
+from serving_kit.repository.config import CONFIG, CPU_CONFIG
 
 __all__ = ["Finding", "check", "has_errors", "to_json", "to_text"]
 

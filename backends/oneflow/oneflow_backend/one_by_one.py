@@ -21,7 +21,8 @@ from oneflow._oneflow_internal.one import OpBuilder
 from oneflow.core.framework.user_op_conf_pb2 import UserOpConf
 from oneflow.core.job.job_pb2 import Job
 from oneflow.core.operator.op_conf_pb2 import OperatorConf
-from rebatch import inputs_of, outputs_of
+
+from oneflow_backend.rebatch import inputs_of, outputs_of
 
 _NAMES = """
 abs adaptive_avg_pool1d adaptive_avg_pool2d add_n arange argmax avg_pool_2d batch_matmul bias_add

@@ -13,11 +13,11 @@ from pathlib import Path
 
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
-from serving_kit.checks.findings import Finding, Written
-from serving_kit.config_text import field_lines, parse_config
+from oneflow_backend.graph_folder import GraphFolder, GraphFolderError, read_graph_folder
 from serving_kit.errors import ConfigError
-from serving_kit.graph_folder import GraphFolder, GraphFolderError, read_graph_folder
-from serving_kit.repository import CONFIG, CPU_CONFIG, read_text
+from serving_kit.repository.checks.findings import Finding, Written
+from serving_kit.repository.config import CONFIG, CPU_CONFIG, read_text
+from serving_kit.repository.config_text import field_lines, parse_config
 
 #: Folders of a model that are no versions.
 NO_VERSIONS = ("configs", "warmup", "initial_state")

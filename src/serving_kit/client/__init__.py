@@ -1,0 +1,37 @@
+"""Ask a running Triton for pictures: tritonclient, and pictures in and out of the model.
+
+- ``infer`` sends requests: ``infer`` for arrays, ``stylize`` for picture files;
+- ``images`` reads, writes, scales and shows pictures; ``pictures`` are the rules that the models
+  ``preprocess`` and ``postprocess`` share with it;
+- ``uploads`` looks at the pictures of strangers before they are decoded;
+- ``perf_analyzer`` puts load on a model.
+"""
+
+from serving_kit.client.images import (
+    contact_sheet,
+    decode_image,
+    load_image,
+    read_image,
+    recover_image,
+    resize,
+    show,
+    to_model,
+    write_image,
+)
+from serving_kit.client.inference import infer, stylize
+from serving_kit.client.perf_analyzer import analyze
+
+__all__ = [
+    "analyze",
+    "contact_sheet",
+    "decode_image",
+    "infer",
+    "load_image",
+    "read_image",
+    "recover_image",
+    "resize",
+    "show",
+    "stylize",
+    "to_model",
+    "write_image",
+]
