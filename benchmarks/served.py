@@ -33,7 +33,7 @@ def write_model(repository: Path, name: str, graph: Path, config: str) -> None:
 def processes(server: TritonServer) -> dict[str, psutil.Process]:
     """Return the processes of a server that serves one model, by what they are."""
     found = {}
-    for pid in supervisor.processes_of(server._run_dir):
+    for pid in supervisor.processes_of(server.run_dir):
         process = psutil.Process(pid)
         words = " ".join(process.cmdline()[:2])
         for kind in ("tritonserver", supervisor.STUB, "worker.py", "supervisor.py"):

@@ -104,7 +104,9 @@ def gather() -> dict[str, bytes]:
         if name not in content:
             raise BuildError(f"{FILES / name} is missing; nothing was built")
     programs = [FILES / name for name in content if name.endswith(".py")]
-    content = {name: read(file) for name, file in (COPIED | kit_modules(programs)).items()} | content
+    content = {
+        name: read(file) for name, file in (COPIED | kit_modules(programs)).items()
+    } | content
     content |= tree(BACKENDS / "oneflow", "backends/oneflow/")
     content |= tree(MODEL_REPOSITORY, "model_repo/")
     content["requirements.txt"] = requirements().encode()

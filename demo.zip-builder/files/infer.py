@@ -29,7 +29,7 @@ def stylize(
     """Stylize a picture file through the model multi_style.
 
     Args:
-        content_path: a JPEG, PNG or WebP picture, within the limits of ``serving_kit.client.uploads``.
+        content_path: a JPEG, PNG or WebP picture, within the limits of ``client.uploads``.
         output_path: where the result goes, as large as the picture; its ending says the format.
         style: one of the 26, or the shares of several: ``{"starry_night": 0.7, "red_ember": 0.3}``.
         url: host and port of Triton's service for this protocol.

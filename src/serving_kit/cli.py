@@ -139,7 +139,7 @@ def demo(options: argparse.Namespace) -> None:
     from serving_kit.client.images import check_writable, read_image, side_by_side, write_image
     from serving_kit.client.inference import MODEL, stylize
     from serving_kit.models import repository_for
-    from serving_kit.server.triton import TritonServer, choose
+    from serving_kit.server import TritonServer, choose
 
     # Mistakes are told now, not after a server was started.
     read_image(options.image)
@@ -170,7 +170,7 @@ def serve(options: argparse.Namespace) -> None:
     """Start a detached server, or say how one would be started."""
     from serving_kit.models import repository_for
     from serving_kit.repository import checks
-    from serving_kit.server.triton import TritonServer, choose
+    from serving_kit.server import TritonServer, choose
 
     if options.repository == MODEL_REPOSITORY and not options.dry_run:
         repository_for(device=choose(options.server, options.image).device)
@@ -209,10 +209,9 @@ def serve(options: argparse.Namespace) -> None:
 
 def stop(options: argparse.Namespace) -> None:
     """Stop every detached server, and clean up after those that were killed."""
-    from serving_kit.server import runs
-    from serving_kit.server.triton import running_servers
+    from serving_kit.server import registry, running_servers, runs
 
-    with runs.one_at_a_time():
+    with registry.one_at_a_time():
         servers = running_servers()
         for server in servers:
             name = str(server)
@@ -225,7 +224,7 @@ def stop(options: argparse.Namespace) -> None:
 
 def status(options: argparse.Namespace) -> int:
     """Tell which detached servers run; return 1 unless there is one and all are ready."""
-    from serving_kit.server.triton import running_servers
+    from serving_kit.server import running_servers
 
     servers = running_servers()
     for server in servers:

@@ -14,6 +14,21 @@ AT_FDCWD = -100
 RENAME_EXCHANGE = 2
 
 
+def write_file(path: Path, text: str) -> None:
+    """Write a text file so that a reader sees all of it, or what was there before.
+
+    Raises:
+        OSError: it cannot be written; what was there is as it was.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".partial-", dir=path.parent) as folder:
+        partial = Path(folder) / path.name
+        partial.write_text(text, encoding="utf-8")
+        if path.exists():
+            partial.chmod(path.stat().st_mode)
+        partial.replace(path)
+
+
 @contextlib.contextmanager
 def replaced_folder(target: Path) -> Iterator[Path]:
     """Write a folder so that it appears whole, or not at all.

@@ -57,7 +57,7 @@ def repository_for(
     """
     name = STYLES[style_index(style)]
     if device is None:
-        from serving_kit.server.triton import choose
+        from serving_kit.server import choose
 
         device = choose().device
     if name == DEFAULT_STYLE:

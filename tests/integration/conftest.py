@@ -117,7 +117,7 @@ class Model:
     def workers(self):
         """The living processes in which OneFlow runs this model."""
         found = []
-        for pid in supervisor.processes_of(self.server._run_dir):
+        for pid in supervisor.processes_of(self.server.run_dir):
             with contextlib.suppress(psutil.Error):
                 process = psutil.Process(pid)
                 program, *order = process.cmdline()[1:] or [""]

@@ -175,13 +175,13 @@ def test_loading_again_and_again_grows_nothing(small_repository, soak, wait_unti
     ):
         (triton,) = [
             process
-            for process in map(psutil.Process, supervisor.processes_of(server._run_dir))
+            for process in map(psutil.Process, supervisor.processes_of(server.run_dir))
             if process.name() == "tritonserver"
         ]
 
         def state():
-            processes = len(supervisor.processes_of(server._run_dir))
-            segments = len(list(Path("/dev/shm").glob(f"{server._run_dir.name}*")))
+            processes = len(supervisor.processes_of(server.run_dir))
+            segments = len(list(Path("/dev/shm").glob(f"{server.run_dir.name}*")))
             return np.array([processes, segments, triton.num_fds()])
 
         def reload(times):
@@ -201,7 +201,7 @@ def test_loading_again_and_again_grows_nothing(small_repository, soak, wait_unti
 
 def test_a_worker_does_not_outlive_its_stub(small_repository):
     with TritonServer(small_repository) as server:
-        processes = map(psutil.Process, supervisor.processes_of(server._run_dir))
+        processes = map(psutil.Process, supervisor.processes_of(server.run_dir))
         (stub,) = [process for process in processes if "stub" in process.name()]
         (worker,) = stub.children()
         worker.suspend()  # not even a stopped one

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from serving_kit.server import ports, runs, supervisor
-from serving_kit.server.triton import TritonServer, running_servers
+from serving_kit.server import TritonServer, ports, running_servers, runs, supervisor
+from serving_kit.server import registry as server_registry
 
 SECONDS = 90
 
@@ -21,7 +21,7 @@ SECONDS = 90
 def registry(tmp_path, monkeypatch):
     """A place of a test's own where servers are recorded; all are stopped in the end."""
     folder = tmp_path / "servers"
-    monkeypatch.setattr(runs, "SERVERS", folder)
+    monkeypatch.setattr(server_registry, "SERVERS", folder)
     monkeypatch.setenv("SERVING_KIT_SERVERS", str(folder))
     yield folder
     for server in running_servers():
@@ -195,7 +195,7 @@ def test_stale_records(kit, registry, small_repository, port, wait_until):
 def test_triton_dies_behind_our_back(kit, registry, small_repository, port, wait_until):
     assert kit("serve", "--repository", small_repository, "--port", port).returncode == 0
     (server,) = running_servers()
-    for pid in supervisor.processes_of(server._run_dir):
+    for pid in supervisor.processes_of(server.run_dir):
         if Path(f"/proc/{pid}/comm").read_text().strip() == "tritonserver":
             os.kill(pid, signal.SIGKILL)
     wait_until(lambda: server.exit_code() is not None)

@@ -14,8 +14,7 @@ from pathlib import Path
 import pytest
 
 from serving_kit.errors import ServerError
-from serving_kit.server import docker, ports, runs
-from serving_kit.server.triton import TritonServer, choose, running_servers
+from serving_kit.server import TritonServer, choose, docker, ports, registry, running_servers, runs
 
 SECONDS = 30
 
@@ -47,12 +46,13 @@ if arguments[0] == "run":
     (folder / "host").write_text(os.environ.get("DOCKER_HOST", ""))
     port = re.search("--publish=[^:]+:(\\\\d+):8000|--http-port=(\\\\d+)|()$", text)
     port = int(port[1] or port[2] or 8000)
+    name = re.search("--id=(\\S+)", text)[1]
 
     class Triton(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
             self.send_response(200)
             self.end_headers()
-            self.wfile.write(b'{{"name": "triton", "version": "2.17.0"}}')
+            self.wfile.write(json.dumps({{"name": name, "version": "2.17.0"}}).encode())
 
         def log_message(self, *words):
             pass
@@ -62,7 +62,6 @@ if arguments[0] == "run":
         os._exit(0)
 
     signal.signal(signal.SIGTERM, stop)
-    print("Started Metrics Service at 0.0.0.0:8002", flush=True)
     http.server.HTTPServer(("127.0.0.1", port), Triton).serve_forever()
 """
 ENGINE = {"ServerVersion": "28.1.1", "Runtimes": {"runc": {}}, "CDISpecDirs": []}
@@ -103,7 +102,7 @@ def machine(tmp_path, monkeypatch):
     folder.mkdir()
     monkeypatch.setenv("PATH", str(folder), prepend=os.pathsep)
     monkeypatch.delenv("SERVING_KIT_SERVER")
-    monkeypatch.setattr(runs, "SERVERS", tmp_path / "servers")
+    monkeypatch.setattr(registry, "SERVERS", tmp_path / "servers")
     machine = Machine(folder)
     machine.set()
     return machine
@@ -178,17 +177,17 @@ def test_docker_is_wanted_and_cannot_be_had(machine):
         choose("docker")
     machine.set(info=ENGINE)
     with pytest.raises(ServerError, match=r"needs a GPU, and there is no NVIDIA GPU .* choose the"):
-        choose("docker", docker.PAGE_IMAGE)
+        choose("docker", docker.ORIGINAL_IMAGE)
     assert choose("docker").device == "cpu"  # the kit's own serves on the CPU too
 
 
 def test_the_page_s_command(machine, repository):
-    machine.set(gpus=[T4], info=NVIDIA, images=[docker.PAGE_IMAGE])
+    machine.set(gpus=[T4], info=NVIDIA, images=[docker.ORIGINAL_IMAGE])
     free = ports.free_ports((None, None, None))
     server = TritonServer(
         repository,
         mode="docker",
-        image=docker.PAGE_IMAGE,
+        image=docker.ORIGINAL_IMAGE,
         http_port=free[0],
         grpc_port=free[1],
         metrics_port=free[2],
@@ -198,13 +197,14 @@ def test_the_page_s_command(machine, repository):
         assert str(server) == (
             f"Triton 2.17.0 in Docker (oneflowinc/oneflow-serving, GPU) on 127.0.0.1:{free[0]}"
         )
-        cidfile = f"--cidfile={server._run_dir}/container"
+        cidfile = f"--cidfile={server.run_dir}/container"
+        identity = f"--id={server.run_dir.name}"
     (run,) = machine.calls("run")
     # Word for word that of the page, but for the container's ID, and ports that others do not use.
     page = (
         f"run --rm --runtime=nvidia --network=host {cidfile} -v{repository}:/models "
         "oneflowinc/oneflow-serving /opt/tritonserver/bin/tritonserver --model-store /models "
-        f"--http-port={free[0]} --grpc-port={free[1]} --metrics-port={free[2]}"
+        f"--http-port={free[0]} --grpc-port={free[1]} --metrics-port={free[2]} {identity}"
     )
     assert run == page.split()
     assert machine.calls("(container was asked to stop)")
@@ -213,7 +213,7 @@ def test_the_page_s_command(machine, repository):
 
 def test_the_page_s_command_to_be_pasted(machine, repository):
     machine.set(gpus=[T4], info=NVIDIA)
-    server = TritonServer(repository, mode="docker", image=docker.PAGE_IMAGE)
+    server = TritonServer(repository, mode="docker", image=docker.ORIGINAL_IMAGE)
     assert server.command() == (
         f"docker run --rm --runtime=nvidia --network=host -v{repository}:/models "
         "oneflowinc/oneflow-serving /opt/tritonserver/bin/tritonserver --model-store /models"
@@ -225,7 +225,7 @@ def test_a_colon_in_the_path_would_cut_the_page_s_mount(machine, tmp_path):
     folder = tmp_path / "a:b"
     folder.mkdir()
     with pytest.raises(ServerError, match="has a colon, at which docker run -v would cut it"):
-        TritonServer(folder, mode="docker", image=docker.PAGE_IMAGE).command()
+        TritonServer(folder, mode="docker", image=docker.ORIGINAL_IMAGE).command()
 
 
 @pytest.mark.parametrize("device", ["gpu", "cpu"])
@@ -239,7 +239,8 @@ def test_the_kit_s_image(machine, repository, monkeypatch, device):
         repository, mode="docker", model_control=True, options=["--log-info=0"]
     ) as server:
         http, grpc, metrics = server.ports
-        cidfile = f"--cidfile={server._run_dir}/container"
+        cidfile = f"--cidfile={server.run_dir}/container"
+        identity = f"--id={server.run_dir.name}"
         assert not server.is_reachable_from_elsewhere
     (run,) = machine.calls("run")
     assert run == [
@@ -254,7 +255,7 @@ def test_the_kit_s_image(machine, repository, monkeypatch, device):
         "oneflow-serving-kit",
         *("tritonserver", "--model-repository=/models"),
         *([] if device == "gpu" else ["--model-config-name=cpu"]),
-        *("--exit-timeout-secs=5", "--model-control-mode=explicit", "--load-model=*"),
+        *("--exit-timeout-secs=5", identity, "--model-control-mode=explicit", "--load-model=*"),
         "--log-info=0",
     ]
     # What the docker command itself reads came through.
@@ -299,7 +300,7 @@ def test_another_image_is_pulled_first(machine, repository, port):
 def test_a_killed_supervisor_leaves_no_container(machine, repository, wait_until):
     machine.set(images=[docker.KIT_IMAGE])
     server = TritonServer(repository, mode="docker").start()
-    os.kill(runs.supervisor_of(server._run_dir), signal.SIGKILL)
+    os.kill(runs.supervisor_of(server.run_dir), signal.SIGKILL)
     # The kernel tells the docker command, which tells the container.
     wait_until(lambda: machine.calls("(container was asked to stop)"))
     server.stop()
@@ -316,4 +317,4 @@ def test_a_detached_container_is_found_and_stopped(machine, repository):
     server.stop()
     assert machine.calls("(container was asked to stop)")
     assert running_servers() == []
-    assert not Path(again._run_dir).exists()
+    assert not Path(again.run_dir).exists()

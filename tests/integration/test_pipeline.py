@@ -66,7 +66,7 @@ def photo(mode="RGB", size=(451, 300)):
 
 def stub_of(server, model):
     """Return the process in which Triton's python backend runs a model."""
-    for pid in supervisor.processes_of(server._run_dir):
+    for pid in supervisor.processes_of(server.run_dir):
         with contextlib.suppress(psutil.Error):
             process = psutil.Process(pid)
             words = process.cmdline()

@@ -25,8 +25,7 @@ from tritonclient.utils import InferenceServerException
 
 from serving_kit.client.inference import infer
 from serving_kit.errors import ClientError, ServerError
-from serving_kit.server import embedded, ports, runs, supervisor
-from serving_kit.server import triton as server_module
+from serving_kit.server import embedded, launcher, ports, runs, supervisor
 from serving_kit.server.triton import TritonServer
 
 SECONDS = 60
@@ -72,7 +71,7 @@ from serving_kit.server.triton import TritonServer
 tempfile.gettempdir()
 print("starting", flush=True)
 with TritonServer(sys.argv[1]) as server:
-    print(server._run_dir, flush=True)
+    print(server.run_dir, flush=True)
     sys.stdin.read()
 """
 
@@ -121,7 +120,7 @@ def owner(small_repository):
 def named(server, name):
     """Return the processes of a server that have a name (the kernel keeps 15 characters)."""
     found = []
-    for pid in supervisor.processes_of(server._run_dir):
+    for pid in supervisor.processes_of(server.run_dir):
         with contextlib.suppress(psutil.NoSuchProcess):
             process = psutil.Process(pid)
             if process.name().startswith(name[:15]):
@@ -232,7 +231,7 @@ def test_a_port_that_is_taken_while_triton_starts(is_clean, small_repository, mo
             found = ports.free_ports(wanted, address)
             return (next(offered, found[0]), *found[1:])
 
-        monkeypatch.setattr(server_module, "free_ports", find_taken_first)
+        monkeypatch.setattr(launcher, "free_ports", find_taken_first)
         with TritonServer(small_repository) as server:
             assert server.ports[0] != other.getsockname()[1]
 
@@ -446,7 +445,7 @@ def test_the_supervisor_ends_before_triton_starts(is_clean, small_repository, mo
     )
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_twenty_starts_in_a_row_five_of_them_killed(is_clean, small_repository):
     def start_and_end(number):
         process = start_owner(small_repository)
@@ -490,9 +489,15 @@ def test_when_triton_is_killed_nothing_stays_and_the_owner_can_tell(is_clean, sm
     assert is_clean()
 
 
+def is_ready(port):
+    with contextlib.suppress(OSError):
+        return supervisor.request(ports.HOST, port, "/v2/health/ready")[0] == 200
+
+
 def test_the_command_for_doing_it_by_hand_works_as_pasted(small_repository, tmp_path):
     spaced = small_repository.rename(tmp_path / "my models")
-    server = TritonServer(spaced, mode="local", http_port=ports.free_ports((None,))[0])
+    (port,) = ports.free_ports((None,))
+    server = TritonServer(spaced, mode="local", http_port=port)
     script = server.command().replace("--grpc-port=8001", "--grpc-port=0")
     script = script.replace("--metrics-port=8002", "--allow-metrics=false")
     by_hand = subprocess.Popen(
@@ -502,7 +507,7 @@ def test_the_command_for_doing_it_by_hand_works_as_pasted(small_repository, tmp_
         start_new_session=True,
     )
     try:
-        wait_until(lambda: server._answers_200("/v2/health/ready") or by_hand.poll() is not None)
+        wait_until(lambda: is_ready(port) or by_hand.poll() is not None)
         assert by_hand.poll() is None
     finally:
         os.killpg(by_hand.pid, signal.SIGTERM)

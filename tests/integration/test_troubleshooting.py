@@ -1074,7 +1074,7 @@ def wait_for_log(model, words):
 def _(served, image):
     (worker,) = served.workers()
     stub = worker.parent()
-    supervisor = psutil.Process(runs.supervisor_of(served.server._run_dir))
+    supervisor = psutil.Process(runs.supervisor_of(served.server.run_dir))
     supervisor.suspend()  # or it would mend it
     try:
         stub.kill()
@@ -1173,14 +1173,14 @@ def _(engine, empty):
 
 @provokes("The image needs a GPU")
 def _(engine):
-    return raised(ServerError, choose, "docker", docker.PAGE_IMAGE)
+    return raised(ServerError, choose, "docker", docker.ORIGINAL_IMAGE)
 
 
 @provokes("A colon in the path")
 def _(engine, tmp_path):
-    engine.set(gpus=[docker_tests.T4], info=docker_tests.NVIDIA, images=[docker.PAGE_IMAGE])
+    engine.set(gpus=[docker_tests.T4], info=docker_tests.NVIDIA, images=[docker.ORIGINAL_IMAGE])
     (tmp_path / "a:b").mkdir()
-    server = TritonServer(tmp_path / "a:b", mode="docker", image=docker.PAGE_IMAGE)
+    server = TritonServer(tmp_path / "a:b", mode="docker", image=docker.ORIGINAL_IMAGE)
     return raised(ServerError, server.command)
 
 

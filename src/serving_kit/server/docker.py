@@ -1,9 +1,4 @@
-"""Triton in Docker: what the engine on this machine can do, and the command lines to use it.
-
-Two images. The page's, ``oneflowinc/oneflow-serving``, with exactly the page's command; it needs
-a GPU. And the kit's own, ``docker/Dockerfile``, for a GPU or the CPU, locked down as far as
-Triton can bear.
-"""
+"""The Docker engine of this machine: whether it answers, its images, and its GPUs."""
 
 import contextlib
 import json
@@ -16,11 +11,10 @@ from serving_kit.errors import ServerError
 from serving_kit.gpus import find_gpus
 from serving_kit.server.supervisor import CONTAINER_FILE
 
-PAGE_IMAGE = "oneflowinc/oneflow-serving"
+#: The kit's own image, and the one of the original OneFlow guide.
 KIT_IMAGE = "oneflow-serving-kit"
-#: The ports that Triton has by itself: HTTP, gRPC, metrics.
-TRITON_PORTS = (8000, 8001, 8002)
-ASK_SECONDS = 20
+ORIGINAL_IMAGE = "oneflowinc/oneflow-serving"
+INFO_SECONDS = 20
 
 
 @dataclass(frozen=True)
@@ -49,7 +43,7 @@ def find_engine() -> Engine:
     except FileNotFoundError:
         raise ServerError("there is no docker command on this machine") from None
     except subprocess.TimeoutExpired:
-        raise ServerError(f"the Docker engine did not answer in {ASK_SECONDS} s") from None
+        raise ServerError(f"the Docker engine did not answer in {INFO_SECONDS} s") from None
     try:
         info = json.loads(answer.stdout)
         version = info["ServerVersion"]
@@ -92,7 +86,7 @@ def pull(image: str) -> None:
     """Download an image, showing Docker's progress.
 
     Raises:
-        ServerError: it cannot be had.
+        ServerError: Docker could not.
     """
     if subprocess.run(["docker", "pull", image], check=False).returncode:
         raise ServerError(f"Docker could not pull the image {image}; its words are above")
@@ -114,85 +108,16 @@ def gpu_problem(engine: Engine) -> str:
     return ""
 
 
-def page_command(
-    engine: Engine, model_repository: Path, image: str, options: list[str], run_dir: Path | None
-) -> list[str]:
-    """Return the command of the page for an image like the page's.
+def current_user() -> list[str]:
+    """Return the flags with which a container reads files as the caller, unless that is root.
 
-    Args:
-        engine: says how a container is given a GPU.
-        model_repository: the models.
-        image: the image.
-        options: further options of tritonserver.
-        run_dir: where the container's ID is noted, so that it can be stopped for certain; None
-            for a command that a person shall paste.
-
-    Raises:
-        ServerError: the repository's path has a colon, which ``-v`` does not take.
-    """
-    if ":" in str(model_repository):
-        raise ServerError(
-            f"{model_repository} has a colon, at which docker run -v would cut it; "
-            "move the repository, or link to it from a path without one"
-        )
-    return [
-        *("docker", "run", "--rm", engine.gpu_flag, "--network=host", *_note(run_dir)),
-        f"-v{model_repository}:/models",
-        image,
-        *("/opt/tritonserver/bin/tritonserver", "--model-store", "/models"),
-        *options,
-    ]
-
-
-def kit_command(
-    engine: Engine,
-    device: str,
-    model_repository: Path,
-    address: str,
-    ports: tuple[int, ...],
-    options: list[str],
-    run_dir: Path | None,
-) -> list[str]:
-    """Return the command for the kit's image; the arguments are those of ``page_command``.
-
-    Args:
-        engine: says how a container is given a GPU.
-        device: "gpu" or "cpu".
-        model_repository: the models.
-        address: where the ports are published.
-        ports: of HTTP, gRPC and metrics, outside.
-        options: further options of tritonserver.
-        run_dir: where the container's ID is noted, or None.
-    """
-    # Docker reads the value of --mount as one line of CSV.
-    source = f"source={model_repository}".replace('"', '""')
-    published = [
-        f"--publish={address}:{outside}:{inside}"
-        for outside, inside in zip(ports, TRITON_PORTS, strict=True)
-    ]
-    return [
-        *("docker", "run", "--rm", "--init", *_note(run_dir)),
-        *([engine.gpu_flag] if device == "gpu" else []),
-        *published,
-        *("--shm-size=1g", "--read-only", "--tmpfs=/tmp"),
-        *("--cap-drop=ALL", "--security-opt=no-new-privileges", *_user()),
-        f'--mount=type=bind,"{source}",target=/models,readonly',
-        KIT_IMAGE,
-        *("tritonserver", "--model-repository=/models"),
-        *(["--model-config-name=cpu"] if device == "cpu" else []),
-        *options,
-    ]
-
-
-def _user() -> list[str]:
-    """Return what has the container read the models as whoever starts it, if that is not root.
-
-    The image's own user can read only what everybody can.
+    An image's own user can read only what everybody can.
     """
     return [f"--user={os.getuid()}:{os.getgid()}"] if os.getuid() else []
 
 
-def _note(run_dir: Path | None) -> list[str]:
+def note_container(run_dir: Path | None) -> list[str]:
+    """Return the flags that note a container's ID in a run folder, so that it can be removed."""
     return [f"--cidfile={run_dir / CONTAINER_FILE}"] if run_dir else []
 
 
@@ -202,6 +127,6 @@ def _docker(*arguments: str) -> subprocess.CompletedProcess:
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=ASK_SECONDS,
+        timeout=INFO_SECONDS,
         check=False,
     )

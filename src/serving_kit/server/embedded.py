@@ -9,6 +9,7 @@ installed here, as in NVIDIA's containers, needs the same, and is served with in
 
 import importlib.util
 import os
+import secrets
 import shlex
 import shutil
 import subprocess
@@ -21,6 +22,7 @@ from serving_kit.errors import ServerError
 from serving_kit.gpus import find_gpus
 from serving_kit.paths import BACKENDS
 from serving_kit.server import supervisor
+from serving_kit.server.launcher import CONTROL_HEADER, Launcher, Ports, identity_option
 
 LOADER = "/lib64/ld-linux-x86-64.so.2"
 LIBPYTHON = "libpython3.10.so.1.0"
@@ -63,7 +65,74 @@ def device() -> str:
     return "gpu" if has_gpu else "cpu"
 
 
-def command(run_dir: str | Path, repository: str | Path, options: list[str]) -> list[str]:
+class EmbeddedLauncher(Launcher):
+    """See ``Launcher``."""
+
+    def check(self) -> None:
+        """Check this machine; see ``check_machine``."""
+        check_machine()
+
+    def order(self, run_dir: Path, ports: Ports) -> dict:
+        """Lay out the run folder; return the supervisor's arguments.
+
+        Triton loads a model again only under explicit control, so it is always started that way,
+        with all models loaded; where clients may not load models, only the supervisor knows the
+        secret with which it can be done.
+        """
+        repository = lay_out(run_dir, self.spec.model_repository)
+        options, control = [], None
+        if not any(option.startswith("--model-control-mode") for option in self.spec.options):
+            secret = secrets.token_hex(16)
+            options = self.explicit_control(secret)
+            control = {
+                "address": self.spec.client_address,
+                "port": ports[0],
+                "header": [CONTROL_HEADER, secret],
+            }
+        options = [*self._addresses(ports), identity_option(run_dir), *options, *self.spec.options]
+        return {"command": _command(run_dir, repository, options), "control": control}
+
+    def environment(self, run_dir: Path) -> dict[str, str]:
+        """Return the environment of Triton, and of the processes that it starts."""
+        inherited = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+        return inherited | {supervisor.RUN_MARK: str(run_dir)} | _variables()
+
+    def script(self, ports: Ports) -> str:
+        """Return shell commands that start the embedded Triton as the kit does, ready to paste."""
+        quote = shlex.quote
+        python = str(_triton_home() / "backends" / "python")
+        run_dir = quote(f"{tempfile.gettempdir()}/serving-kit-by-hand")
+        lines = [
+            f"mkdir -p {run_dir}/backends",
+            f"cp -rT {quote(python)} {run_dir}/backends/python",
+            f"ln -sf {quote(str(_stub()))} {run_dir}/backends/python/",
+            f"ln -sfT {quote(str(BACKENDS / 'oneflow'))} {run_dir}/backends/oneflow",
+            f"ln -sfT {quote(str(self.spec.model_repository))} {run_dir}/models",
+        ]
+        variables = [f"{name}={quote(value)}" for name, value in _variables().items()]
+        options = [*self._addresses(ports), *self.chosen_models(), *self.spec.options]
+        words = map(quote, _command(run_dir, f"{run_dir}/models", options))
+        return "\n".join([*lines, " \\\n  ".join([*variables, *words])])
+
+    def title(self, version: str, url: str) -> str:
+        """Return what a person calls this server."""
+        return f"{kind()} Triton {version} on {url}"
+
+    def _addresses(self, ports: Ports) -> list[str]:
+        http, grpc, metrics = ports
+        address = self.spec.address
+        return [
+            f"--http-address={address}",
+            f"--http-port={http}",
+            f"--grpc-address={address}",
+            f"--grpc-port={grpc}",
+            f"--metrics-address={address}",
+            f"--metrics-port={metrics}",
+            f"--exit-timeout-secs={supervisor.EXIT_TIMEOUT_SECONDS}",
+        ]
+
+
+def _command(run_dir: str | Path, repository: str | Path, options: list[str]) -> list[str]:
     """Return the command line of Triton for one run.
 
     Args:
@@ -82,12 +151,6 @@ def command(run_dir: str | Path, repository: str | Path, options: list[str]) -> 
     ]
 
 
-def environment(run_dir: Path) -> dict[str, str]:
-    """Return the environment of Triton, and of the processes that it starts."""
-    inherited = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    return inherited | {supervisor.RUN_MARK: str(run_dir)} | _variables()
-
-
 def lay_out(run_dir: Path, model_repository: Path) -> Path:
     """Lay out a run folder: backends, and a link to the repository; return the link.
 
@@ -102,23 +165,6 @@ def lay_out(run_dir: Path, model_repository: Path) -> Path:
     link = run_dir / "models"
     link.symlink_to(model_repository)
     return link
-
-
-def script(model_repository: Path, options: list[str]) -> str:
-    """Return shell commands that start the embedded Triton as the kit does, ready to paste."""
-    quote = shlex.quote
-    python = str(_triton_home() / "backends" / "python")
-    run_dir = quote(f"{tempfile.gettempdir()}/serving-kit-by-hand")
-    lines = [
-        f"mkdir -p {run_dir}/backends",
-        f"cp -rT {quote(python)} {run_dir}/backends/python",
-        f"ln -sf {quote(str(_stub()))} {run_dir}/backends/python/",
-        f"ln -sfT {quote(str(BACKENDS / 'oneflow'))} {run_dir}/backends/oneflow",
-        f"ln -sfT {quote(str(model_repository))} {run_dir}/models",
-    ]
-    variables = [f"{name}={quote(value)}" for name, value in _variables().items()]
-    words = map(quote, command(run_dir, f"{run_dir}/models", options))
-    return "\n".join([*lines, " \\\n  ".join([*variables, *words])])
 
 
 def _variables() -> dict[str, str]:

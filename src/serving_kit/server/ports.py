@@ -1,4 +1,4 @@
-"""Ports of this machine: free ones, and who answers on the others."""
+"""Ports of this machine: free ones, and what listens on the others."""
 
 import contextlib
 import errno
@@ -7,8 +7,11 @@ import json
 import socket
 
 from serving_kit.errors import ServerError
+from serving_kit.server.supervisor import request
 
 HOST = "127.0.0.1"
+#: The ports that Triton has by itself: HTTP, gRPC, metrics.
+TRITON_PORTS = (8000, 8001, 8002)
 
 
 def free_ports(wanted: tuple[int | None, ...], address: str = HOST) -> tuple[int, ...]:
@@ -23,41 +26,45 @@ def free_ports(wanted: tuple[int | None, ...], address: str = HOST) -> tuple[int
             listener = held.enter_context(socket.socket())
             # As Triton does: a port whose last connections are only fading away counts as free.
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                listener.bind((address, port or 0))
-            except OverflowError:
-                raise ServerError(f"port {port} does not exist; choose 1 to 65535") from None
-            except PermissionError:
-                raise ServerError(
-                    f"port {port} is for the administrator; choose 1024 or more"
-                ) from None
-            except OSError as error:
-                if error.errno != errno.EADDRINUSE:
-                    raise ServerError(
-                        f"{address} is not an address of this machine ({error.strerror}); "
-                        f"use {HOST}, or 0.0.0.0 for all"
-                    ) from None
-                raise ServerError(
-                    f"port {port} of {address} is taken by {_who_answers(address, port)}; "
-                    "stop that one, or choose another port"
-                ) from None
+            _bind(listener, address, port)
             ports.append(listener.getsockname()[1])
         return tuple(ports)
 
 
-def _who_answers(address: str, port: int) -> str:
-    """Say who has a port: a Triton, or something else."""
+def usual_ports_or_free(usual: tuple[int, ...], address: str = HOST) -> tuple[int, ...]:
+    """Return the usual ports where all of them are free, and otherwise as many free ones.
+
+    Raises:
+        ServerError: the address is not this machine's.
+    """
+    with contextlib.suppress(ServerError):
+        return free_ports(usual, address)
+    return free_ports((None,) * len(usual), address)
+
+
+def _bind(listener: socket.socket, address: str, port: int | None) -> None:
+    try:
+        listener.bind((address, port or 0))
+    except OverflowError:
+        raise ServerError(f"port {port} does not exist; choose 1 to 65535") from None
+    except PermissionError:
+        raise ServerError(f"port {port} is for the administrator; choose 1024 or more") from None
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            raise ServerError(
+                f"{address} is not an address of this machine ({error.strerror}); "
+                f"use {HOST}, or 0.0.0.0 for all"
+            ) from None
+        raise ServerError(
+            f"port {port} of {address} is taken by {_listener_on(address, port)}; "
+            "stop that one, or choose another port"
+        ) from None
+
+
+def _listener_on(address: str, port: int) -> str:
+    """Say what listens on a port: a Triton, or something else."""
     with contextlib.suppress(OSError, http.client.HTTPException, ValueError, KeyError, TypeError):
-        server = json.loads(get(address, port, "/v2")[1])
-        if server["name"] == "triton":
+        server = json.loads(request(address, port, "/v2")[1])
+        if "model_repository" in server["extensions"]:
             return f"a Triton {server['version']}"
     return "another program"
-
-
-def get(address: str, port: int, path: str) -> tuple[int, bytes]:
-    """GET from a server, never through a proxy that the environment may name."""
-    connection = http.client.HTTPConnection(address, port, timeout=5)
-    with contextlib.closing(connection):
-        connection.request("GET", path, headers={"Connection": "close"})
-        answer = connection.getresponse()
-        return answer.status, answer.read()

@@ -1,25 +1,17 @@
-"""The servers that this kit has started: their run folders, and how to find them again.
+"""The run folder of each server: its log, its supervisor's PID, and whatever else it needs.
 
-Each server has a run folder among the temporary files, with its log, its supervisor's PID and
-whatever else it needs; it goes with the server. One that outlives its owner is also recorded in
-``build/servers/`` of this clone, so that another notebook, ``make status`` or ``make stop``
-finds it.
+It lies among the temporary files and goes with the server.
 """
 
 import contextlib
-import fcntl
-import json
 import os
 import secrets
 import signal
 import tempfile
 import time
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from serving_kit.errors import ServerError
-from serving_kit.paths import SERVERS
 from serving_kit.server import supervisor
 
 RUN_PREFIX = "serving-kit-run-"
@@ -47,7 +39,7 @@ def new_run_dir() -> Path:
 def supervisor_of(run_dir: Path) -> int | None:
     """Return the PID of a run's supervisor, or None when it is not alive."""
     try:
-        pid = int((run_dir / "supervisor.pid").read_text())
+        pid = int((run_dir / supervisor.PID_FILE).read_text())
     except (FileNotFoundError, ValueError):
         return None
     return pid if _is_supervisor(pid, run_dir) else None
@@ -87,69 +79,19 @@ def _is_alive(run_dir: Path) -> bool:
     """Tell whether a run's supervisor is alive, or may be about to start."""
     if supervisor_of(run_dir):
         return True
-    pid_is_written = (run_dir / "supervisor.pid").exists()
+    pid_is_written = (run_dir / supervisor.PID_FILE).exists()
     return not pid_is_written and time.time() - run_dir.stat().st_mtime < STARTING_SECONDS
 
 
-@dataclass(frozen=True)
-class Record:
-    """A server that outlives its owner, as ``build/servers/<name of the run folder>.json``."""
-
-    run_dir: str
-    #: The arguments of TritonServer.
-    settings: dict
-    #: What the models and the backend were when it started; see ``server.fingerprint``.
-    fingerprint: str
-    #: The way to a server that was chosen; see ``server.Choice``.
-    choice: dict
-    ports: list[int]
-    version: str
-
-    def write(self) -> None:
-        """Record the server."""
-        file = _record_file(Path(self.run_dir))
-        partial = file.with_suffix(".partial")
-        partial.write_text(json.dumps(asdict(self), indent=2) + "\n")
-        partial.rename(file)
+def exit_code_of(run_dir: Path) -> int | None:
+    """Return the exit code of a run's Triton that ended by itself; None while it runs."""
+    with contextlib.suppress(FileNotFoundError, ValueError):
+        return int((run_dir / supervisor.EXIT_CODE_FILE).read_text())
+    return None
 
 
-def forget(run_dir: Path) -> None:
-    """Remove the record of a run, if it has one."""
-    _record_file(run_dir).unlink(missing_ok=True)
-
-
-def _record_file(run_dir: Path) -> Path:
-    return SERVERS / f"{run_dir.name}.json"
-
-
-def records() -> list[Record]:
-    """Return the records of all servers that are alive, oldest first; drop the stale ones."""
-    alive = []
-    for file in SERVERS.glob("*.json"):
-        try:
-            written = file.stat().st_mtime
-            record = Record(**json.loads(file.read_text()))
-        except FileNotFoundError:  # stopped just now
-            continue
-        except (ValueError, TypeError):  # not a record, or one of another version of the kit
-            end(Path(tempfile.gettempdir()) / file.stem)
-            file.unlink(missing_ok=True)
-            continue
-        if supervisor_of(Path(record.run_dir)):
-            alive.append((written, record))
-        else:
-            end(Path(record.run_dir))
-            forget(Path(record.run_dir))
-    return [record for _, record in sorted(alive, key=lambda entry: entry[0])]
-
-
-@contextlib.contextmanager
-def one_at_a_time() -> Iterator[None]:
-    """Wait until no other process of this clone starts or stops a server that is recorded."""
-    SERVERS.mkdir(parents=True, exist_ok=True)
-    lock = os.open(SERVERS, os.O_RDONLY)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # given up by the kernel if this process is killed
-        yield
-    finally:
-        os.close(lock)
+def log_of(run_dir: Path) -> str:
+    """Return what a run's Triton has printed so far."""
+    with contextlib.suppress(FileNotFoundError):
+        return (run_dir / supervisor.LOG_FILE).read_text(errors="replace")
+    return ""

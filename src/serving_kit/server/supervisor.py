@@ -1,6 +1,6 @@
 """Keep one Triton Inference Server alive for exactly as long as somebody wants it.
 
-``server.TritonServer`` starts this file as a process of its own, and holds the other end of its
+``triton.TritonServer`` starts this file as a process of its own, and holds the other end of its
 standard input. When that end closes, because the server is stopped or because its owner was
 killed, however brutally, the supervisor stops Triton, ends whatever it left running, and removes
 its shared memory and its run folder. It is there before the folder is made, so that an owner that
@@ -45,6 +45,8 @@ SHARED_MEMORY = Path("/dev/shm")
 STUB = "triton_python_backend_stub"
 #: In a run folder: the ID of the Docker container, as ``docker run --cidfile`` writes it.
 CONTAINER_FILE = "container"
+#: And the supervisor's PID, the exit code of a Triton that ended by itself, and Triton's output.
+PID_FILE, EXIT_CODE_FILE, LOG_FILE = "supervisor.pid", "exit_code", "log"
 # Of Linux's prctl(2).
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
@@ -93,7 +95,7 @@ def main(run_dir: Path) -> None:
     if not order.endswith(b"\n"):
         clean_up(run_dir)
         return
-    log = os.open(run_dir / "log", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    log = os.open(run_dir / LOG_FILE, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     for stream in (sys.stdout, sys.stderr):  # where an error of our own would be looked for
         os.dup2(log, stream.fileno())
     os.close(log)
@@ -103,8 +105,8 @@ def main(run_dir: Path) -> None:
 def supervise(run_dir: Path, command: list[str], control: dict | None) -> None:
     """Run ``command`` until standard input closes or a signal asks to end, then clean up.
 
-    Files in ``run_dir`` tell the owner what happens: ``supervisor.pid``, ``log`` (Triton's
-    output) and, when Triton ends by itself, ``exit_code``.
+    Files in ``run_dir`` tell the owner what happens; see the constants above. A reader that is
+    quicker than the writer finds an empty one, which is as good as none.
 
     Args:
         run_dir: the run folder.
@@ -112,7 +114,7 @@ def supervise(run_dir: Path, command: list[str], control: dict | None) -> None:
         control: where the model control API is, and the header that opens it, as
             ``{"address": ..., "port": ..., "header": [name, value]}``; None when there is none.
     """
-    _write(run_dir / "supervisor.pid", str(os.getpid()))
+    (run_dir / PID_FILE).write_text(str(os.getpid()))
     wake, alarm = os.pipe()
     os.set_blocking(wake, False)
     os.set_blocking(alarm, False)
@@ -121,7 +123,7 @@ def supervise(run_dir: Path, command: list[str], control: dict | None) -> None:
         signal.signal(number, lambda *_: None)
     # What Triton's processes leave behind when they die becomes this process's to bury.
     _prctl(PR_SET_CHILD_SUBREAPER, 1)
-    with (run_dir / "log").open("ab") as log:
+    with (run_dir / LOG_FILE).open("ab") as log:
         server = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
@@ -155,7 +157,7 @@ def _watch(server: subprocess.Popen, run_dir: Path, wake: int, stubs: "_Stubs | 
             return
         _bury_orphans(server.pid)
         if server.poll() is not None:
-            _write(run_dir / "exit_code", str(server.returncode))
+            (run_dir / EXIT_CODE_FILE).write_text(str(server.returncode))
         elif stubs:
             stubs.look()
 
@@ -217,13 +219,10 @@ class _Stubs:
 
     def _post(self, path: str) -> tuple[int, str]:
         name, value = self._control["header"]
-        connection = http.client.HTTPConnection(
-            self._control["address"], self._control["port"], timeout=LOAD_SECONDS
+        status, body = request(
+            self._control["address"], self._control["port"], path, "{}", {name: value}, LOAD_SECONDS
         )
-        with contextlib.closing(connection):
-            connection.request("POST", path, "{}", {name: value, "Connection": "close"})
-            answer = connection.getresponse()
-            return answer.status, answer.read().decode(errors="replace")
+        return status, body.decode(errors="replace")
 
     def _say(self, text: str) -> None:
         # In the manner of Triton's own lines, at the end of its log.
@@ -262,11 +261,28 @@ def _prctl(option: int, value: int) -> None:
     ctypes.CDLL(None).prctl(option, value)
 
 
-def _write(path: Path, text: str) -> None:
-    """Write a file so that a reader sees all of it or nothing."""
-    partial = path.with_suffix(".partial")
-    partial.write_text(text)
-    partial.rename(path)
+def request(
+    address: str,
+    port: int,
+    path: str,
+    body: str | None = None,
+    headers: dict[str, str] | None = None,
+    seconds: float = 5,
+) -> tuple[int, bytes]:
+    """Send a GET, or with a body a POST, never through a proxy that the environment may name.
+
+    Returns:
+        The status and the body of the response.
+
+    Raises:
+        OSError, http.client.HTTPException: there is no response.
+    """
+    connection = http.client.HTTPConnection(address, port, timeout=seconds)
+    with contextlib.closing(connection):
+        method = "GET" if body is None else "POST"
+        connection.request(method, path, body, {"Connection": "close"} | (headers or {}))
+        response = connection.getresponse()
+        return response.status, response.read()
 
 
 if __name__ == "__main__":

@@ -1,0 +1,99 @@
+"""What the ways to a Triton have in common; ``embedded``, ``kit_image`` and ``original_image``."""
+
+import os
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+
+from serving_kit.server import supervisor
+from serving_kit.server.docker import Engine
+from serving_kit.server.ports import TRITON_PORTS, free_ports, usual_ports_or_free
+from serving_kit.server.spec import ServerSpec
+
+#: The header that opens model control where the kit keeps it closed to others.
+CONTROL_HEADER = "serving-kit-control"
+
+Ports = tuple[int, int, int]
+WantedPorts = tuple[int | None, int | None, int | None]
+
+
+@dataclass(frozen=True)
+class Launcher:
+    """One way to a Triton.
+
+    Args:
+        spec: what is to be served, with a mode and a device.
+        engine: Docker's, where it is used.
+    """
+
+    spec: ServerSpec
+    engine: Engine | None = None
+
+    @property
+    def is_reachable_from_elsewhere(self) -> bool:
+        """Whether it listens on more than this machine's loopback."""
+        return not self.spec.address.startswith("127.")
+
+    def check(self) -> None:
+        """Find out before the start what would make it fail later.
+
+        Raises:
+            ServerError: what is missing, and how to get it.
+        """
+        raise NotImplementedError
+
+    def find_ports(self, wanted: WantedPorts, *, usual: bool) -> Ports:
+        """Return ports for HTTP, gRPC and metrics that are free at the moment.
+
+        Args:
+            wanted: those asked for; None leaves one open.
+            usual: whether to prefer Triton's own where all are left open.
+
+        Raises:
+            ServerError: a wanted port is taken.
+        """
+        if usual and not any(wanted):
+            return usual_ports_or_free(TRITON_PORTS, self.spec.address)
+        return free_ports(wanted, self.spec.address)
+
+    def order(self, run_dir: Path, ports: Ports) -> dict:
+        """Prepare the run folder; return the supervisor's arguments, see ``supervisor.main``."""
+        raise NotImplementedError
+
+    def environment(self, run_dir: Path) -> dict[str, str]:
+        """Return the environment of the supervisor, and so of all that it starts."""
+        return {**os.environ, supervisor.RUN_MARK: str(run_dir)}
+
+    def script(self, ports: Ports) -> str:
+        """Return shell commands that start the same server by hand, ready to paste."""
+        raise NotImplementedError
+
+    def title(self, version: str, url: str) -> str:
+        """Return what a person calls this server."""
+        raise NotImplementedError
+
+    def chosen_models(self) -> list[str]:
+        """Return the options for the models, where Triton would not simply load all of them."""
+        if not self.spec.model_control and self.spec.models is None:
+            return []
+        return self.explicit_control(secrets.token_hex(16))
+
+    def explicit_control(self, secret: str) -> list[str]:
+        """Return options that load the wanted models, and others for those with the secret.
+
+        Where clients may not load models, such requests need a header with the secret.
+        """
+        names = ("*",) if self.spec.models is None else self.spec.models
+        options = ["--model-control-mode=explicit", *(f"--load-model={name}" for name in names)]
+        if not self.spec.model_control:
+            restricted = f"model-repository:{CONTROL_HEADER}={secret}"
+            options += [
+                f"--http-restricted-api={restricted}",
+                f"--grpc-restricted-protocol={restricted}",
+            ]
+        return options
+
+
+def identity_option(run_dir: Path) -> str:
+    """Return the option by which ``/v2`` tells which server this is."""
+    return f"--id={run_dir.name}"

@@ -1,0 +1,168 @@
+"""A server that was started, here or by another process: where it is, and how it does."""
+
+import contextlib
+import http.client
+import json
+import os
+import subprocess
+from pathlib import Path
+
+from serving_kit.server import registry, runs, supervisor
+from serving_kit.server.choice import Choice, launcher_for
+from serving_kit.server.launcher import Launcher
+from serving_kit.server.spec import ServerSpec
+from serving_kit.server.triton_log import causes_in, last_lines
+
+
+class RunningServer:
+    """One Triton, from the moment when it was launched until it is stopped.
+
+    Args:
+        record: of a server that outlives its owner.
+    """
+
+    def __init__(self, record: registry.Record):
+        self.take(record)
+
+    def take(self, record: registry.Record) -> None:
+        """Make this object the handle of a recorded server."""
+        #: What it serves, and how.
+        self.spec: ServerSpec = record.spec
+        #: The folder of this run, which goes with the server; None while there is none.
+        self.run_dir: Path | None = record.run_dir
+        #: Of HTTP, gRPC and metrics.
+        self.ports = record.ports
+        #: The server's own version, once it is ready.
+        self.version = record.version
+        #: Which way it is served on this machine, and why.
+        self.choice = Choice(record.spec.mode, record.spec.device, record.why)
+
+    @property
+    def launcher(self) -> Launcher:
+        """The way in which it is served."""
+        return launcher_for(self.spec, self.choice.engine)
+
+    @property
+    def model_repository(self) -> Path:
+        """The folder of models that it serves."""
+        return self.spec.model_repository
+
+    @property
+    def url(self) -> str:
+        """Host and port of HTTP, as tritonclient takes them."""
+        return f"{self.spec.client_address}:{self.ports[0]}"
+
+    @property
+    def grpc_url(self) -> str:
+        """Host and port of gRPC, as tritonclient takes them."""
+        return f"{self.spec.client_address}:{self.ports[1]}"
+
+    @property
+    def metrics_url(self) -> str:
+        """Where Prometheus finds the metrics."""
+        return f"http://{self.spec.client_address}:{self.ports[2]}/metrics"
+
+    @property
+    def is_reachable_from_elsewhere(self) -> bool:
+        """Whether it listens on more than this machine's loopback."""
+        return self.launcher.is_reachable_from_elsewhere
+
+    def is_ready(self) -> bool:
+        """Ask ``/v2/health/ready``: True when the server and all its models are ready.
+
+        Another server that has the port by now is not taken for this one: ``/v2`` tells it.
+        """
+        if self.run_dir is None or not self._is_ok("/v2/health/ready"):
+            return False
+        return self.metadata().get("name") == self.run_dir.name
+
+    def metadata(self) -> dict:
+        """Return what ``/v2`` says: name, version, extensions; nothing where nobody responds."""
+        with contextlib.suppress(OSError, http.client.HTTPException, ValueError):
+            found = json.loads(self._get("/v2")[1])
+            return found if isinstance(found, dict) else {}
+        return {}
+
+    def models(self) -> dict[str, bool]:
+        """Return the models that were to be loaded, and whether each is ready to serve."""
+        names = self.spec.models
+        if names is None:
+            names = []
+            with contextlib.suppress(FileNotFoundError):  # moved away since
+                names = sorted(
+                    folder.name
+                    for folder in self.model_repository.iterdir()
+                    if folder.is_dir() and not folder.name.startswith(".")
+                )
+        return {name: self._is_ok(f"/v2/models/{name}/ready") for name in names}
+
+    def _is_ok(self, path: str) -> bool:
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            status, _ = self._get(path)
+            return status == 200
+        return False
+
+    def _get(self, path: str) -> tuple[int, bytes]:
+        return supervisor.request(self.spec.client_address, self.ports[0], path)
+
+    def start_beside(
+        self, command: list[str | Path], output: Path, **variables: str
+    ) -> subprocess.Popen:
+        """Start a program that ends with this server at the latest, a web page for example.
+
+        Whatever it leaves among the temporary files goes with the server, too.
+
+        Args:
+            command: the program and its arguments.
+            output: the file for what it prints.
+            variables: of its environment, in addition to ours.
+        """
+        temporary = self.run_dir / "tmp"
+        temporary.mkdir(exist_ok=True)
+        marks = {supervisor.RUN_MARK: str(self.run_dir), "TMPDIR": str(temporary)}
+        with output.open("wb") as file:
+            return subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, **marks, **variables},
+                start_new_session=True,  # a Ctrl-C in the terminal is for the owner to handle
+            )
+
+    def exit_code(self) -> int | None:
+        """Return the exit code of a server that ended by itself; None while it runs."""
+        if not self.run_dir:
+            return None
+        return runs.exit_code_of(self.run_dir)
+
+    def log(self) -> str:
+        """Return what Triton has printed so far."""
+        return runs.log_of(self.run_dir) if self.run_dir else ""
+
+    def why(self) -> str:
+        """Return what the log gives as the cause, and its last lines."""
+        # The link to the repository means nothing to anybody else.
+        log = self.log().replace(f"{self.run_dir}/models", str(self.model_repository))
+        causes = causes_in(log)
+        text = f": {'; '.join(causes)}" if causes else ""
+        if not log.strip():
+            return f"{text}; it has written no log"
+        return f"{text}\nIts log ends:\n" + "\n".join(f"  {line}" for line in last_lines(log))
+
+    def stop(self) -> None:
+        """Stop the server; its processes, shared memory and files are gone afterwards."""
+        if self.run_dir:
+            runs.end(self.run_dir)
+            registry.forget(self.run_dir)
+            self.run_dir = None
+
+    def __str__(self) -> str:
+        if not self.ports:
+            return f"a server of {self.model_repository} that was not started"
+        return self.launcher.title(self.version, self.url)
+
+
+def running_servers() -> list[RunningServer]:
+    """Return the detached servers of this clone, oldest first."""
+    return [RunningServer(record) for record in registry.records()]

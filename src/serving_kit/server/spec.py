@@ -1,0 +1,67 @@
+"""What a server serves, and how: by this, two servers are compared, and a running one recorded."""
+
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+from serving_kit.errors import ServerError
+from serving_kit.paths import MODEL_REPOSITORY
+from serving_kit.server.docker import KIT_IMAGE
+from serving_kit.server.ports import HOST
+
+
+@dataclass(frozen=True)
+class ServerSpec:
+    """What one server serves. Equal specs: a running server can stand in for another.
+
+    Raises:
+        ServerError: an option that the kit sets itself.
+    """
+
+    #: The folder of models to serve.
+    model_repository: Path = MODEL_REPOSITORY
+    #: The names of those to load at the start; None loads all that are there.
+    models: tuple[str, ...] | None = None
+    #: "auto", "docker" or "local", see ``choice.choose``; never "auto" in a server that runs.
+    mode: str = "auto"
+    #: "gpu" or "cpu"; empty until it is chosen.
+    device: str = ""
+    #: The Docker image, if it comes to that.
+    image: str = KIT_IMAGE
+    #: The network address of this machine to listen on; "0.0.0.0" is all of them.
+    address: str = HOST
+    #: Whether clients may load and unload models.
+    model_control: bool = False
+    #: Further options of tritonserver, ``"--log-verbose=1"`` for example.
+    options: tuple[str, ...] = ()
+
+    def __post_init__(self):
+        repository = Path(self.model_repository).resolve()
+        object.__setattr__(self, "model_repository", repository)
+        object.__setattr__(self, "options", tuple(self.options))
+        if self.models is not None:
+            object.__setattr__(self, "models", tuple(self.models))
+        if any(option.startswith("--id=") for option in self.options):
+            raise ServerError(
+                "the option --id is set by the kit, which tells its servers apart by it; leave it "
+                "out"
+            )
+
+    @property
+    def client_address(self) -> str:
+        """The address at which clients on this machine reach the server."""
+        return HOST if self.address == "0.0.0.0" else self.address
+
+    def to_json(self) -> dict:
+        """Return the spec as JSON can hold it; ``from_json`` makes an equal one of it."""
+        return asdict(self) | {"model_repository": str(self.model_repository)}
+
+    @classmethod
+    def from_json(cls, entries: dict) -> "ServerSpec":
+        """Make a spec of what ``to_json`` returned.
+
+        Raises:
+            ValueError: it is of another version of the kit.
+        """
+        if set(entries) != {field.name for field in fields(cls)}:
+            raise ValueError(f"not the fields of a ServerSpec: {', '.join(entries)}")
+        return cls(**entries)
