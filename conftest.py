@@ -20,6 +20,12 @@ MARK = "SERVING_KIT_TEST_SESSION"
 #: Servers whose kernel was killed are given this long to be gone.
 LEFTOVER_SECONDS = 20
 
+#: Which lessons share files.
+SHARED_FILES = {
+    "build/my_style": ("02", "04", "05", "10"),
+    "notebooks/result.jpg": ("00", "07"),
+}
+
 _seconds_of_notebook = defaultdict(float)
 
 
@@ -77,15 +83,16 @@ def is_worker(config):
 
 
 class ByFile(LoadScopeScheduling):
-    """Gives each file to one worker, as its fixtures are made once; and all notebooks to one.
+    """Gives each file to one worker, as its fixtures are made once.
 
-    Notebooks use what earlier ones have made. (pytest-xdist 3.8 has groups for such things, which
-    pytest 9 does not let it write into the names of tests.)
+    Notebooks that share files go to one worker together. (pytest-xdist 3.8 has groups for such
+    things, which pytest 9 does not let it write into the names of tests.)
     """
 
     def _split_scope(self, nodeid):
         file = nodeid.partition("::")[0]
-        return "notebooks" if file.endswith(".ipynb") else file
+        number = Path(file).name[:2] if file.endswith(".ipynb") else ""
+        return next((files for files, numbers in SHARED_FILES.items() if number in numbers), file)
 
 
 def pytest_xdist_make_scheduler(config, log):
