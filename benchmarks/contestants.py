@@ -1,12 +1,10 @@
 """The processes that are compared: the style network in one layout, run in one way.
 
 ``contestants.py LAYOUT WAY IMAGE ANSWER`` prepares one, saves its answer to the image, an
-``.npy`` file like it, and then has its turns. Three LAYOUTs are something else: with "ONNX Runtime"
-the WAY is a number of threads, with "folder" that of a saved graph, and with "HTTP" the host:port
-of a server, which tritonclient asks as it comes.
+``.npy`` file like it, and then has its turns. Two LAYOUTs are something else: with "ONNX Runtime"
+the WAY is a number of threads, with "folder" that of a saved graph.
 """
 
-import contextlib
 import importlib.util
 import sys
 import tempfile
@@ -26,19 +24,10 @@ def main() -> None:
     """Prepare what the command line says, save its answer, and have turns."""
     layout, way, image_file, answer_file = sys.argv[1:]
     image = np.load(image_file)
-    with contextlib.ExitStack() as stack:
-        if layout == "ONNX Runtime":
-            run = onnx_runtime(int(way), image)
-        elif layout == "HTTP":
-            import tritonclient.http
-
-            from ways import by_tritonclient
-
-            run = stack.enter_context(by_tritonclient(tritonclient.http, way, image))
-        else:
-            run = oneflow(layout, way, image)
-        np.save(answer_file, run())
-        answer_turns(run)
+    is_onnx = layout == "ONNX Runtime"
+    run = onnx_runtime(int(way), image) if is_onnx else oneflow(layout, way, image)
+    np.save(answer_file, run())
+    answer_turns(run)
 
 
 def onnx_runtime(threads: int, image: np.ndarray) -> Callable[[], np.ndarray]:

@@ -21,7 +21,7 @@ from serving_kit.paths import CAT
 from serving_kit.server.supervisor import STUB
 from serving_kit.server.triton import TritonServer
 from turns import ContestantError, Summary, take_turns, turn_of
-from ways import MODEL, over_http
+from ways import MODEL, by_tritonclient
 
 SIZES = (256, 512, 1024)
 ROUNDS = 6
@@ -50,7 +50,7 @@ def measure(rounds: int, sizes: tuple[int, ...]) -> Section:
             write_model(models, MODEL, export(size, Path(folder)), "max_batch_size: 1")
             servers[size] = stack.enter_context(TritonServer(models, mode="local"))
             image, _, _ = load_image(CAT, size, size)
-            request = stack.enter_context(over_http(servers[size].url, {"INPUT_0": image}))
+            request = stack.enter_context(by_tritonclient(servers[size].url, {"INPUT_0": image}))
             turns[size] = lambda request=request: turn_of(request)
         seen = take_turns(turns, rounds)
         peaks = {size: _peaks(server) for size, server in servers.items()}

@@ -17,7 +17,7 @@ from serving_kit.paths import CAT
 from serving_kit.server.supervisor import STUB
 from serving_kit.server.triton import TritonServer
 from turns import Summary
-from ways import MODEL, over_http
+from ways import MODEL, by_tritonclient
 
 ROUNDS = 5
 LOAD_SECONDS = 300
@@ -54,7 +54,7 @@ def measure(rounds: int) -> Section:
                 contextlib.ExitStack() as stack,
             ):
                 milliseconds[READY].append(server.ready_after * 1000)
-                request = stack.enter_context(over_http(server.url, {"INPUT_0": image}))
+                request = stack.enter_context(by_tritonclient(server.url, {"INPUT_0": image}))
                 milliseconds[FIRST].append(_time(request))
                 milliseconds[NEXT].append(_time(request))
                 request()

@@ -1,8 +1,9 @@
 """Stylize a picture through Triton: ``python infer.py --image cat.jpg`` writes ``result.jpg``.
 
 ``stylize`` is what the web page, server.py, calls. What it is made of lies in ``serving_kit/``:
-the request in inference.py, the way of a picture into the model and back in images.py, the styles
-in styles.py. It needs NumPy, OpenCV and tritonclient, and no OneFlow.
+the request in client/inference.py, the way of a picture into the model and back in
+client/images.py, the styles in stylenet/styles.py. It needs NumPy, OpenCV and tritonclient, and no
+OneFlow.
 """
 
 import argparse

@@ -84,8 +84,9 @@ WHY_NOT = ("*Not seen by us*", "*Seen once by hand*")
 NOT_ON_THE_PAGE = {
     "src/serving_kit/checks": "make check prints them with their cure; see its own tests",
     "src/serving_kit/exercises": "hints, each beside its exercise",
-    "src/serving_kit/perf_analyzer.py": "of the tool of lesson 08; see its own tests",
-    "src/serving_kit/uploads.py": "limits of demo.zip, each with its cure; see its own tests",
+    "src/serving_kit/client/perf_analyzer.py": "of the tool of lesson 08; see its own tests",
+    "src/serving_kit/client/pictures.py": "limits of stylize_jpeg; lesson 09 and its own tests",
+    "src/serving_kit/client/uploads.py": "limits of demo.zip; see its own tests",
     "backends/oneflow/rebatch.py": "the reasons in one sentence that is there",
 }
 #: Words of errors that are only a part of a sentence on the page, or none for a learner, and why.
@@ -95,9 +96,7 @@ PARTS = {
     '"true" or "false"': "as with max_retries",
     "); is it started with this model, and ready?": "as with a server that does not answer",
     "is not host:port; write it like": "it says how to write it",
-    "the answer is not in Triton's protocol": "as with a server that does not answer",
-    "the answer is not HTTP": "as with a server that does not answer",
-    "there is no memory for an answer of": "as with a server that does not answer",
+    "there is no protocol": "it says which there are",
     "pixels are too many for this format; use .png": "it says what to use",
     ", but there is no Triton with its python backend; name the tritonserver of one, or unset it": (
         "who sets SERVING_KIT_TRITON knows which it is"

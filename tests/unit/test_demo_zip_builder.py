@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from serving_kit.errors import ExportError
-from serving_kit.paths import ROOT
+from serving_kit.paths import MODEL_REPOSITORY, ROOT
 
 
 @pytest.fixture
@@ -46,12 +46,18 @@ def test_a_file_of_ones_own_takes_the_place_of_one_that_is_copied(builder, tmp_p
 def test_the_modules_that_are_imported_and_theirs(builder, tmp_path):
     program = tmp_path / "program.py"
     program.write_text(
-        "import json, serving_kit.ports\nfrom serving_kit import styles\n"
+        "import json, serving_kit.server.ports\nfrom serving_kit.client import pictures\n"
         "def late():\n    from serving_kit.paths import ROOT\n    from runs import go\n"
     )
     modules = builder.kit_modules([program])
-    assert set(modules) == {"ports", "styles", "paths", "errors"}
-    assert modules["paths"].name == "zip_paths.py"
+    assert {
+        "serving_kit/__init__.py", "serving_kit/server/__init__.py", "serving_kit/server/ports.py",
+        "serving_kit/client/pictures.py", "serving_kit/paths.py", "serving_kit/errors.py",
+    } <= set(modules)  # fmt: skip
+    assert "serving_kit/cli.py" not in modules
+    assert modules["serving_kit/paths.py"].name == "zip_paths.py"
+    rules = modules["serving_kit/client/pictures.py"]  # a link, of which demo.zip gets a copy
+    assert builder.read(rules) == (MODEL_REPOSITORY / "preprocess/1/pictures.py").read_bytes()
 
 
 def test_a_folder_as_it_is_packed(builder, tmp_path):

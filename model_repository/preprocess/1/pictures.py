@@ -1,8 +1,9 @@
 """What the kit does with pictures, from the bytes of a file to the model, and back to a JPEG.
 
-The one home of these rules. ``preprocess`` and ``postprocess`` (a link leads here from there) run
-them inside Triton, and ``serving_kit.images`` runs them for the commands and notebooks. OpenCV,
-NumPy and the standard library only: Triton serves this folder where the kit is not installed.
+The one home of these rules. ``preprocess`` and ``postprocess`` run them inside Triton,
+``serving_kit.client.images`` for the commands and notebooks; links lead here from ``postprocess``
+and from ``serving_kit.client``. OpenCV, NumPy and the standard library only: Triton serves this
+folder where the kit is not installed.
 """
 
 import re

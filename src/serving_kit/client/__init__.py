@@ -1,8 +1,8 @@
-"""Ask a running Triton for pictures: tritonclient, and pictures in and out of the model.
+"""Send pictures to a running Triton: tritonclient, and pictures in and out of the model.
 
-- ``infer`` sends requests: ``infer`` for arrays, ``stylize`` for picture files;
-- ``images`` reads, writes, scales and shows pictures; ``pictures`` are the rules that the models
-  ``preprocess`` and ``postprocess`` share with it;
+- ``inference`` sends requests: ``infer`` for arrays, ``stylize`` for picture files;
+- ``images`` reads, writes, scales and shows pictures; ``pictures``, a link into the model
+  repository, are the rules that the models ``preprocess`` and ``postprocess`` share with it;
 - ``uploads`` looks at the pictures of strangers before they are decoded;
 - ``perf_analyzer`` puts load on a model.
 """

@@ -1,30 +1,33 @@
-"""Ask a running Triton to stylize a picture: what the command line, the demo and the tests use."""
+"""Send requests to a running Triton: what the command line, the demo and the tests use."""
 
-import functools
+import contextlib
 import importlib
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
+from urllib.parse import urlsplit
 
 import numpy as np
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
 from serving_kit.client.images import read_image, recover_image, to_model, write_image
 from serving_kit.errors import ClientError, NoAnswerError
-from serving_kit.http_client import HttpClient
 from serving_kit.stylenet.styles import ALL_STYLES, SIZE, style_weights
 from serving_kit.stylenet.styles import ONE_STYLE as MODEL
 
 #: Triton's own ports on this machine, by protocol.
 DEFAULT_URLS = {"http": "127.0.0.1:8000", "grpc": "127.0.0.1:8001"}
 DEFAULT_URL = DEFAULT_URLS["http"]
-#: How long an answer may take: a first request after a start, on a slow machine, in a queue.
+#: How long a response may take: a first request after a start, on a slow machine, in a queue.
 ANSWER_SECONDS = 60
-#: What gRPC says when nobody listens, nobody answers in time, or the connection is lost.
-NO_ANSWER = ("StatusCode.UNAVAILABLE", "StatusCode.DEADLINE_EXCEEDED", "StatusCode.CANCELLED")
-#: A little less than the largest block that glibc can be taught to keep, of 32 MiB.
-KEPT_BYTES = 32_000_000
+#: What tritonclient says when nobody listens, nobody responds in time, or the connection is lost;
+#: and nothing (None) when it cannot read what came.
+NO_ANSWER = (
+    None, "StatusCode.UNAVAILABLE", "StatusCode.DEADLINE_EXCEEDED", "StatusCode.CANCELLED",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -74,22 +77,10 @@ def stylize(
     return Stylized(before, after, model_input, model_output, milliseconds)
 
 
-@functools.cache  # once for a process
-def keep_freed_memory() -> None:
-    """Let glibc keep the memory of one request for the next, from now on.
-
-    By itself it gives large blocks back to the kernel when they are freed, and gets them again page
-    by page: with tritonclient over HTTP up to 700 page faults for a picture of 256 x 256, more than
-    a millisecond, and thousands for a larger one. What it keeps it learns from what is freed
-    (``M_MMAP_THRESHOLD`` in mallopt(3)); so one large block, never touched, is made and freed here.
-    """
-    np.empty(KEPT_BYTES, np.uint8)
-
-
 def infer(
     *inputs: np.ndarray, model: str = MODEL, url: str = DEFAULT_URL, protocol: str = "http"
 ) -> np.ndarray:
-    """Send a request to a served model and return its answer.
+    """Send a request to a served model and return its first output.
 
     Args:
         inputs: float32, INPUT_0, INPUT_1 and so on. For fast_neural_style the image,
@@ -105,61 +96,92 @@ def infer(
     Raises:
         ClientError: the server refused the request, or (NoAnswerError) did not answer.
     """
-    keep_freed_memory()
-    named = {f"INPUT_{i}": array for i, array in enumerate(inputs)}
-    # One client belongs to one thread; making one costs less than a millisecond.
-    client = _connect(url, protocol)
-    try:
-        (answer,) = client.infer(model, named, ["OUTPUT_0"])
-        return answer
-    except InferenceServerException as error:
-        if error.status() in NO_ANSWER:
-            raise _no_answer(url, error.message()) from error
-        if not _is_ready(client, model):
-            raise NoAnswerError(
-                f"Triton at {url} does not serve {model} at the moment ({error.message()}); "
-                "is it started with this model, and ready?"
-            ) from error
-        raise ClientError(f"Triton at {url} refused the request: {error.message()}") from error
-    except OSError as error:
-        raise _no_answer(url, error) from error
-    finally:
-        client.close()
+    _check(url, protocol)
+    # Not at the top: gevent, or gRPC, comes with it and takes 0.2 s.
+    triton = importlib.import_module(f"tritonclient.{protocol}")
+    tensors = [_tensor(triton, f"INPUT_{i}", array) for i, array in enumerate(inputs)]
+    wanted = [triton.InferRequestedOutput("OUTPUT_0")]
+    # Over HTTP the client has been told its limits, over gRPC each call is.
+    limits = {"client_timeout": ANSWER_SECONDS} if protocol == "grpc" else {}
+    with _client(triton, url) as client:
+        try:
+            output = client.infer(model, tensors, outputs=wanted, **limits).as_numpy("OUTPUT_0")
+            if output is None:
+                raise LookupError("OUTPUT_0")
+            return output
+        except InferenceServerException as error:
+            if error.status() in NO_ANSWER:
+                raise _no_answer(url, error.message()) from error
+            if not _is_ready(client, model, limits):
+                raise NoAnswerError(
+                    f"Triton at {url} does not serve {model} at the moment ({error}); "
+                    "is it started with this model, and ready?"
+                ) from error
+            raise ClientError(f"Triton at {url} refused the request: {error.message()}") from error
+        except OSError as error:
+            raise _no_answer(url, error) from error
+        except Exception as error:
+            # tritonclient reads whatever a program on that port sent, or half a response, and
+            # raises what comes of it: HTTPParseError, ValueError, KeyError, TypeError, ...
+            raise _no_answer(url, f"what came is no complete Triton response: {error!r}") from error
 
 
-def _connect(url: str, protocol: str) -> "HttpClient | _GrpcClient":
+def _check(url: str, protocol: str) -> None:
+    if protocol not in DEFAULT_URLS:
+        raise ClientError(f"there is no protocol {protocol!r}; use http or grpc")
     try:
-        return _GrpcClient(url) if protocol == "grpc" else HttpClient(url, ANSWER_SECONDS)
+        address = urlsplit(f"//{url}")
+        _ = address.port  # read only now: not a number, or above 65535, is a ValueError
+        (address.hostname or "").encode("idna")  # a UnicodeError is a ValueError
     except ValueError:
-        raise ClientError(f"{url!r} is not host:port; write it like {DEFAULT_URL}") from None
+        address = None
+    if not address or not address.hostname or "://" in url:
+        raise ClientError(f"{url!r} is not host:port; write it like {DEFAULT_URL}")
 
 
-class _GrpcClient:
-    """tritonclient's client for gRPC, asked as ``HttpClient`` is."""
-
-    def __init__(self, url: str):
-        # It takes a second to import; who does not speak gRPC shall not wait.
-        self._grpc = importlib.import_module("tritonclient.grpc")
-        self._client = self._grpc.InferenceServerClient(url)
-        self.is_model_ready, self.close = self._client.is_model_ready, self._client.close
-
-    def infer(
-        self, model: str, inputs: Mapping[str, np.ndarray], outputs: Sequence[str]
-    ) -> list[np.ndarray]:
-        tensors = []
-        for name, array in inputs.items():
-            kind = np_to_triton_dtype(array.dtype)
-            tensors.append(self._grpc.InferInput(name, array.shape, kind))
-            tensors[-1].set_data_from_numpy(array)
-        wanted = [self._grpc.InferRequestedOutput(name) for name in outputs]
-        answer = self._client.infer(model, tensors, outputs=wanted, client_timeout=ANSWER_SECONDS)
-        return [answer.as_numpy(name) for name in outputs]
+def _tensor(triton: ModuleType, name: str, array: np.ndarray):
+    kind = np_to_triton_dtype(array.dtype)
+    return triton.InferInput(name, array.shape, kind).set_data_from_numpy(array)
 
 
-def _is_ready(client, model: str) -> bool:
+@contextlib.contextmanager
+def _client(triton: ModuleType, url: str) -> Iterator:
+    """Give tritonclient's client of a protocol, for one request: it belongs to one thread."""
+    if triton.__name__ == "tritonclient.grpc":
+        with triton.InferenceServerClient(url) as client:
+            yield client
+        return
+    with (
+        _own_hub(),
+        triton.InferenceServerClient(
+            url, connection_timeout=ANSWER_SECONDS, network_timeout=ANSWER_SECONDS
+        ) as client,
+    ):
+        yield client
+
+
+@contextlib.contextmanager
+def _own_hub() -> Iterator[None]:
+    """Leave nothing of gevent, through which tritonclient speaks HTTP, in a thread that had none.
+
+    Each thread gets a hub: an event loop with two open files, and a thread that looks up names.
+    All of that outlives the thread, unless the hub is destroyed.
+    """
+    from gevent import get_hub
+    from gevent._hub_local import get_hub_if_exists  # gevent has no public name for it
+
+    is_kept = threading.current_thread() is threading.main_thread() or get_hub_if_exists()
     try:
-        return client.is_model_ready(model)
-    except (InferenceServerException, OSError):
+        yield
+    finally:
+        if not is_kept:
+            get_hub().destroy(destroy_loop=True)
+
+
+def _is_ready(client, model: str, limits: Mapping[str, float]) -> bool:
+    try:
+        return client.is_model_ready(model, **limits)
+    except Exception:  # whatever came instead of a response, as above
         return False
 
 
