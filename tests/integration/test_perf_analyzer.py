@@ -7,31 +7,51 @@ from serving_kit.client import perf_analyzer
 from serving_kit.client.perf_analyzer import analyze
 from serving_kit.errors import ClientError
 
-PICTURE = np.full((3, 64, 64), 100, np.float32)
-OPTIONS = ("--concurrency-range=1:2", "--measurement-mode=count_windows")
+ROW = np.full(4, 100, np.float32)
+#: Windows of so many requests, not of a time in which a busy machine may get none done.
+OPTIONS = (
+    "--concurrency-range=1:2", "--measurement-mode=count_windows", "--measurement-request-count=2",
+)  # fmt: skip
+#: It takes its time, on a busy machine, too: perf_analyzer drops what differs tenfold.
+MODEL = """
+import time
+import triton_python_backend_utils as pb
+
+class TritonPythonModel:
+    def execute(self, requests):
+        time.sleep(0.02)
+        rows = [pb.get_input_tensor_by_name(request, "INPUT_0").as_numpy() for request in requests]
+        return [pb.InferenceResponse([pb.Tensor("OUTPUT_0", each)]) for each in rows]
+"""
+CONFIG = """
+backend: "python"
+max_batch_size: 8
+input { name: "INPUT_0" data_type: TYPE_FP32 dims: 4 }
+output { name: "OUTPUT_0" data_type: TYPE_FP32 dims: 4 }
+"""
 
 
-def test_it_measures_each_number_of_requests_at_once(small_model):
-    small_model.load()
-    one, two = analyze(
-        small_model.name, PICTURE, small_model.server.grpc_url, *OPTIONS,
-        "--measurement-request-count=2",
-    )  # fmt: skip
+def test_it_measures_each_number_of_requests_at_once(empty_model):
+    (empty_model.folder / "1").mkdir()
+    (empty_model.folder / "1" / "model.py").write_text(MODEL)
+    empty_model.write_config(CONFIG)
+    empty_model.load()
+    one, two = analyze(empty_model.name, ROW, empty_model.server.grpc_url, *OPTIONS)
     assert (one.concurrency, two.concurrency) == (1, 2)
     for load in (one, two):
         assert load.rate > 0
         assert 0 < load.p50 <= load.p95
-    with small_model.client() as client:
-        (statistics,) = client.get_inference_statistics(small_model.name)["model_stats"]
+    with empty_model.client() as client:
+        (statistics,) = client.get_inference_statistics(empty_model.name)["model_stats"]
     assert statistics["inference_count"] >= 2 * 3 * 2
 
 
 def test_what_it_cannot_do_is_told(loading_server):
     with pytest.raises(ClientError, match=r"^perf_analyzer: .*'nobody' is not found"):
-        analyze("nobody", PICTURE, loading_server.grpc_url)
+        analyze("nobody", ROW, loading_server.grpc_url)
 
 
 def test_a_wheel_without_its_libraries_is_told(tmp_path, monkeypatch):
     monkeypatch.setattr(perf_analyzer, "WHEEL", tmp_path)
     with pytest.raises(ClientError, match=r"needs libb64\.so\.0d, and nvidia-pytriton has no"):
-        analyze("any", PICTURE, "127.0.0.1:1")
+        analyze("any", ROW, "127.0.0.1:1")

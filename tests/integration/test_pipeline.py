@@ -1,4 +1,8 @@
-"""``preprocess``, ``stylize_jpeg`` and ``postprocess`` on a real server: right and bad pictures."""
+"""``preprocess``, ``stylize_jpeg`` and ``postprocess`` on a real server: right and bad pictures.
+
+The rules for all kinds of pictures are test_pictures.py's and test_images.py's; here are some of
+each kind, to see that the models follow these rules, and what that costs.
+"""
 
 import contextlib
 import io
@@ -109,15 +113,9 @@ def still_well(server, cat):
 
 GOOD = {
     "photo.jpg": CAT.read_bytes,
-    "progressive.jpg": lambda: saved(photo(), "JPEG", progressive=True),
-    "grey.jpg": lambda: saved(photo("L"), "JPEG"),
-    "cmyk.jpg": lambda: saved(photo("CMYK"), "JPEG"),
-    "picture.png": lambda: saved(photo(), "PNG"),
-    "palette.png": lambda: saved(photo("P"), "PNG"),
     "alpha.png": lambda: cv2.imencode(
         ".png", np.random.default_rng(0).integers(0, 256, (90, 70, 4), np.uint8)
     )[1].tobytes(),
-    "deep.png": lambda: cv2.imencode(".png", np.full((9, 7, 3), 40_000, np.uint16))[1].tobytes(),
     "picture.webp": lambda: saved(photo(), "WebP"),
     "one_pixel.png": lambda: saved(photo(size=(1, 1)), "PNG"),
     "tall.jpg": lambda: saved(photo(size=(20, 2000)), "JPEG"),
@@ -134,23 +132,17 @@ def test_it_gives_the_very_file_that_the_kits_client_writes(server, tmp_path, na
     assert pixels_of(jpeg).shape == before.shape
 
 
-@pytest.mark.parametrize("orientation", range(1, 9))
-def test_a_photo_is_turned_as_its_camera_noted(server, orientation):
-    """Pillow turns it by its own rules; the answer must lie as that one does."""
+def test_a_photo_is_turned_as_its_camera_noted(server):
+    """Pillow turns it by its own rules; what comes back must lie as that one does."""
     exif = Image.Exif()
-    exif[0x0112] = orientation
+    exif[0x0112] = 6
     content = saved(photo(size=(120, 80)), "JPEG", exif=exif, quality=95)
     upright = ImageOps.exif_transpose(Image.open(io.BytesIO(content)))
     upright.info.clear()
     (status, jpeg), (_, expected) = send(server, content), send(server, saved(upright, "PNG"))
     assert status == 200
-    assert pixels_of(jpeg).shape == (upright.height, upright.width, 3)
+    assert pixels_of(jpeg).shape == (upright.height, upright.width, 3) == (120, 80, 3)
     assert cv2.absdiff(pixels_of(jpeg), pixels_of(expected)).mean() < 3
-
-
-def test_20_000_wide_comes_back_as_wide_as_results_may_be(server, still_well):
-    status, jpeg = send(server, saved(photo(size=(20_000, 100)), "PNG"))
-    assert (status, pixels_of(jpeg).shape) == (200, (20, 4096, 3))
 
 
 def test_a_large_photo_takes_memory_for_its_pixels_and_not_much_more(server, still_well):
@@ -193,41 +185,25 @@ def jpeg_bomb():
     return bytes(content)
 
 
-def animated(kind):
-    frames = [photo(size=(40, 30)), photo("L", (40, 30)).convert("RGB")]
-    return saved(frames[0], kind, save_all=True, append_images=frames[1:])
-
-
 ONE_OF_THREE = "; expected a JPEG, PNG or WebP"
 BAD = {
     "empty": (lambda: b"", f"the picture is empty{ONE_OF_THREE}"),
     "text": (lambda: b"not a picture", f"the picture is text{ONE_OF_THREE}"),
-    "SVG": (
-        lambda: b'<svg xmlns="http://www.w3.org/2000/svg"><circle r="9"/></svg>',
-        f"the picture is an SVG{ONE_OF_THREE}",
-    ),
     "40 MB of noise": (
         lambda: random.Random(0).randbytes(40 * MB),
         f"the picture is of an unknown format{ONE_OF_THREE}",
     ),
-    "animated GIF": (lambda: animated("GIF"), f"the picture is a GIF{ONE_OF_THREE}"),
-    "animated PNG": (lambda: animated("PNG"), "the picture is an animated PNG; expected one that"),
-    "animated WebP": (lambda: animated("WebP"), "the picture is an animated WebP; expected one "),
     "truncated JPEG": (
         lambda: CAT.read_bytes()[:20_000],
         "the picture is a JPEG that was cut off; expected a whole file",
-    ),
-    "truncated PNG": (
-        lambda: saved(photo(), "PNG")[:-20],
-        "the picture is a PNG that was cut off; expected a whole file",
     ),
     "damaged PNG": (
         lambda: png_bomb(50, 50).replace(b"IDAT", b"IDAX"),
         "the picture is not a picture that OpenCV can read",
     ),
     "PNG bomb": (
-        lambda: png_bomb(30_000, 30_000),
-        "the picture has 30000 x 30000 pixels, 900 million; expected 50 million at most",
+        lambda: png_bomb(10_000, 10_000),
+        "the picture has 10000 x 10000 pixels, 100 million; expected 50 million at most",
     ),
     "JPEG bomb": (jpeg_bomb, "the picture has 65500 x 65500 pixels, 4290 million; expected 50"),
 }
@@ -286,6 +262,7 @@ def run(command):
     ).stdout
 
 
+@pytest.mark.long
 def test_a_large_body_that_calls_itself_a_form_ends_triton():
     """Why the course's curl does not say ``--data-binary``: 2.51 parses forms on the stack."""
     with TritonServer(models=["preprocess"], mode="local") as server:
