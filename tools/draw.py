@@ -2,14 +2,12 @@
 
 ``make drawings`` runs this. The pictures show without a network and without JavaScript. Mermaid
 comes from the npm registry into ``build/``, once, at the version and hash below, and draws in
-this machine's Chromium, which is offline meanwhile.
-
-The drawing of the kit's modules is written here, too, from their import statements.
+this machine's Chromium, which is offline meanwhile. Boxes fit their words where Arial, or a font as
+wide as Arial (Debian's fonts-liberation), is installed.
 """
 
 import base64
 import hashlib
-import re
 import shutil
 import subprocess
 import sys
@@ -18,10 +16,6 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 DRAWINGS = ROOT / "docs" / "drawings"
-MODULES = DRAWINGS / "modules.mmd"
-KIT = ROOT / "src" / "serving_kit"
-BACKEND_NAME = "backends/oneflow"
-BACKEND = ROOT / BACKEND_NAME
 
 MERMAID = "mermaid@11.12.0"
 MERMAID_SHA512 = (
@@ -75,22 +69,9 @@ SETTINGS = {
 #: Without it the pictures could not be read on a dark page.
 PAPER = '<svg style="background-color: white" '
 
-HEAD = """\
----
-config:
-  flowchart:
-    nodeSpacing: 20
-    rankSpacing: 34
----
-%% make drawings writes this from the import statements of src/serving_kit/
-flowchart LR"""
-#: Imported nearly everywhere, or (``__main__``) nothing but a call of ``cli``.
-LEFT_OUT = {"errors", "paths", "__main__"}
-
 
 def main() -> None:
     """Draw every drawing anew."""
-    MODULES.write_text(modules_drawing(kit_imports()))
     sources = sorted(DRAWINGS.glob("*.mmd"))
     pictures = render([source.read_text() for source in sources])
     for source, picture in zip(sources, pictures, strict=True):
@@ -141,57 +122,6 @@ def mermaid_script() -> str:
         )
     with tarfile.open(archive) as package:
         return package.extractfile(MERMAID_FILE).read().decode()
-
-
-def kit_imports() -> dict[str, set[str]]:
-    """Return, for each module or package of the kit, which others it imports, now or later.
-
-    The backend's modules count as one, ``backends/oneflow``.
-    """
-    imports: dict[str, set[str]] = {}
-    for path in sorted(KIT.rglob("*.py")):
-        name = path.relative_to(KIT).parts[0].removesuffix(".py")
-        if name != "__init__":
-            imports.setdefault(name, set()).update(_imported(path.read_text()) - {name})
-    return imports
-
-
-def _imported(source: str) -> set[str]:
-    """Return what a file imports of the kit and of the backend."""
-    names = re.findall(r"^ *from serving_kit\.(\w+)|^ *import serving_kit\.(\w+)", source, re.M)
-    found = {first or second for first, second in names}
-    for line in re.findall(r"^ *from serving_kit import (.+)$", source, re.M):
-        found |= set(re.findall(r"\w+", line))
-    backend = {path.stem for path in BACKEND.glob("*.py")}
-    others = re.findall(r"^from (\w+) import|import_module\(\"(\w+)\"\)", source, re.M)
-    if backend & {first or second for first, second in others}:
-        found.add(BACKEND_NAME)
-    return found
-
-
-def modules_drawing(imports: dict[str, set[str]]) -> str:
-    """Return the drawing of the modules: arrows to what is not reached by way of another."""
-    shown = {name: imports[name] - LEFT_OUT for name in imports.keys() - LEFT_OUT}
-
-    def reached(name: str) -> set[str]:
-        direct = shown.get(name, set())
-        return direct.union(*(reached(other) for other in direct))
-
-    arrows = []
-    # In this order Mermaid leads the fewest arrows behind a module that they do not mean.
-    for name, targets in sorted(shown.items(), reverse=True):
-        by_way = set().union(*(reached(other) for other in targets))
-        arrows += [(name, other) for other in sorted(targets - by_way, reverse=True)]
-    names = sorted({name for arrow in arrows for name in arrow}, reverse=True)
-    lines = [HEAD, *(f'    {_id(name)}["{name}"]' for name in names)]
-    lines += [f"    {_id(name)} --> {_id(other)}" for name, other in arrows]
-    lines += [f"    style {_id(BACKEND_NAME)} fill:#fff8dc,stroke:#c9b458"]
-    return "\n".join([*lines, ""])
-
-
-def _id(name: str) -> str:
-    """Return a name that means nothing to Mermaid, as ``graph`` and ``end`` do."""
-    return "m_" + name.replace("/", "_")
 
 
 if __name__ == "__main__":

@@ -15,6 +15,8 @@
 Every message says what was found, what was expected and what to do next.
 """
 
+import difflib
+from collections.abc import Iterable
 from pathlib import Path
 
 
@@ -62,3 +64,24 @@ class ClientError(ServingKitError):
 
 class NoAnswerError(ClientError):
     """A request that no server answered: it is down, starting, or slow. Later it may."""
+
+
+def nearest(name: str, known: Iterable[str], *, likeness: float = 0.6) -> str | None:
+    """Return the known name that is most like another one, upper and lower case alike.
+
+    Args:
+        name: what was found.
+        known: what could have been meant.
+        likeness: how much alike they must be, from 0 to 1 (``difflib``'s ratio).
+    """
+    plain = {each.lower(): each for each in known}
+    near = difflib.get_close_matches(name.lower(), plain, n=1, cutoff=likeness)
+    return plain[near[0]] if near else None
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return ``write "right"`` for the nearest known name, else a list of the known ones."""
+    known = sorted(known)
+    if near := known[0] if len(known) == 1 else nearest(name, known):
+        return f'write "{near}"'
+    return f"write one of {', '.join(known)}" if known else "there is none to choose from"

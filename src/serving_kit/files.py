@@ -1,4 +1,4 @@
-"""Write a folder so that a reader sees all of it, or what was there before, and nothing between."""
+"""Write files and folders so that a reader sees all of them, or what was there before."""
 
 import contextlib
 import ctypes
@@ -14,19 +14,22 @@ AT_FDCWD = -100
 RENAME_EXCHANGE = 2
 
 
-def write_file(path: Path, text: str) -> None:
-    """Write a text file so that a reader sees all of it, or what was there before.
+def write_file(path: str | Path, text: str) -> None:
+    """Write a text file, in UTF-8, so that it appears whole, or not at all.
+
+    A link stays a link, and a file keeps its mode; folders that are missing are made.
 
     Raises:
-        OSError: it cannot be written; what was there is as it was.
+        OSError: the file cannot be written; what was there is as it was.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".partial-", dir=path.parent) as folder:
-        partial = Path(folder) / path.name
+    target = Path(os.path.realpath(path))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".partial-", dir=target.parent) as folder:
+        partial = Path(folder) / target.name
         partial.write_text(text, encoding="utf-8")
-        if path.exists():
-            partial.chmod(path.stat().st_mode)
-        partial.replace(path)
+        if target.exists():
+            partial.chmod(target.stat().st_mode)
+        partial.replace(target)
 
 
 @contextlib.contextmanager

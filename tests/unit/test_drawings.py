@@ -33,34 +33,12 @@ def picture(source):
 
 
 def test_there_are_as_many_pictures_as_texts():
-    assert len(SOURCES) == 5
+    assert len(SOURCES) == 4
     assert [file.stem for file in sorted(DRAWINGS.glob("*.svg"))] == [s.stem for s in SOURCES]
 
 
 def test_a_picture_is_of_its_text(source):
     assert picture(source).startswith(draw.stamp(source)), "run: make drawings"
-
-
-def test_the_modules_are_drawn_as_they_import_each_other():
-    found = draw.modules_drawing(draw.kit_imports())
-    assert found == draw.MODULES.read_text(), "run: make drawings"
-
-
-def test_an_arrow_that_another_way_makes_superfluous_is_left_out():
-    imports = {"cli": {"server", "ports", "errors"}, "server": {"ports"}, "alone": set()}
-    arrows = re.findall(r"m_(\w+) --> m_(\w+)", draw.modules_drawing(imports))
-    assert sorted(arrows) == [("cli", "server"), ("server", "ports")]
-
-
-def test_every_kind_of_import_is_seen():
-    source = (
-        "import oneflow_backend.graph_folder\n"
-        "from serving_kit import embedded, runs\n"
-        "def later():\n    from serving_kit.server.triton import choose\n"
-        'importlib.import_module("oneflow_backend.saved_graph")\n'
-    )
-    expected = {"graph_folder", "embedded", "runs", "server", "backends/oneflow"}
-    assert draw._imported(source) == expected
 
 
 def test_a_picture_shows_in_any_viewer(source):

@@ -39,7 +39,7 @@ def test_what_is_wrong_with_the_picture_is_told_before_triton_is_asked(infer, tm
     (tmp_path / "bomb.jpg").write_bytes(b"\xff\xd8" + frame + scan_and_end)
     with pytest.raises(TooLargeError, match="has 65535 x 65535 pixels"):
         infer.stylize(tmp_path / "bomb.jpg", tmp_path / "result.jpg", url=nobody)
-    with pytest.raises(StyleError, match="did you mean 'red_ember'"):
+    with pytest.raises(StyleError, match='write "red_ember"'):
         infer.stylize(CAT, tmp_path / "result.jpg", {"red_amber": 1}, url=nobody)
 
 
@@ -67,7 +67,7 @@ def test_what_is_no_style(infer, text):
 
 MISTAKES = {
     "no picture given": ([], 2, "the following arguments are required: --image"),
-    "no such style": (["--image", CAT, "--style", "red_amber"], 2, "did you mean 'red_ember'?"),
+    "no such style": (["--image", CAT, "--style", "red_amber"], 2, 'write "red_ember"'),
     "no such protocol": (["--image", CAT, "--protocol", "ftp"], 2, "invalid choice: 'ftp'"),
     "no such file": (["--image", "none.jpg"], 1, "error: there is no file none.jpg; give the path"),
     "not a format": (["--image", CAT, "--output", "x"], 1, "error: x does not end in a picture"),

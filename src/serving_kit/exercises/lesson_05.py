@@ -9,7 +9,7 @@ from tritonclient.grpc.model_config_pb2 import DataType, ModelConfig, ModelInsta
 from oneflow_backend.graph_folder import TensorSpec
 from serving_kit.errors import ConfigError
 from serving_kit.exercises._answers import NotYet, call, describe
-from serving_kit.repository.checks.rules import served_versions
+from serving_kit.repository.checks.versions import served_versions
 from serving_kit.repository.config import CONFIG, CPU_CONFIG, read_config, write_config
 from serving_kit.repository.config_text import parse_config
 

@@ -8,6 +8,7 @@ order in which the module's ``forward`` called them, which OneFlow keeps in thei
 
 import heapq
 import re
+from graphlib import TopologicalSorter
 
 #: A line of ``model.mlir`` with one operator: what it gives, what it takes, its name.
 OPERATOR = re.compile(r' *(%[\w#:]+) = "oneflow\.(\w+)"\(([^)]*)\) \{.*\bop_name = "([^"]+)"')
@@ -44,21 +45,14 @@ def _call(name: str) -> tuple[int, str]:
 
 def _topological(needs: list[set[int]], keys: list[tuple]) -> list[int]:
     """Return the indices so that each follows its needs, and else the smallest key comes first."""
-    waiting_for = [len(need) for need in needs]
-    takers: list[list[int]] = [[] for _ in needs]
-    for taker, need in enumerate(needs):
-        for maker in need:
-            takers[maker].append(taker)
-    ready = [(keys[k], k) for k, count in enumerate(waiting_for) if not count]
-    heapq.heapify(ready)
-    order = []
-    while ready:
-        _, done = heapq.heappop(ready)
-        order.append(done)
-        for taker in takers[done]:
-            waiting_for[taker] -= 1
-            if not waiting_for[taker]:
-                heapq.heappush(ready, (keys[taker], taker))
+    sorter = TopologicalSorter(dict(enumerate(needs)))
+    sorter.prepare()
+    ready, order = [], []
+    while sorter.is_active():
+        for k in sorter.get_ready():
+            heapq.heappush(ready, (keys[k], k))
+        order.append(heapq.heappop(ready)[1])
+        sorter.done(order[-1])
     return order
 
 

@@ -4,9 +4,7 @@
 types, dims and the batch are the backend's own (``backends/oneflow/model_config.py``).
 """
 
-import os
 import stat
-import tempfile
 from pathlib import Path
 from typing import Literal
 
@@ -16,6 +14,7 @@ from tritonclient.grpc.model_config_pb2 import ModelConfig, ModelInstanceGroup
 from oneflow_backend import model_config as backend_config
 from oneflow_backend.graph_folder import GraphFolderError, read_graph_folder
 from serving_kit.errors import ConfigError
+from serving_kit.files import write_file
 from serving_kit.repository.config_text import format_config, parse_config, tokens
 
 CONFIG = "config.pbtxt"
@@ -77,7 +76,7 @@ def read_text(path: str | Path) -> str:
 
 
 def write_config(config: ModelConfig, path: str | Path) -> None:
-    """Write a config.pbtxt in the house style, whole or not at all.
+    """Write a config.pbtxt, whole or not at all.
 
     Comments above the first field of a file that is there are kept. A file with comments further
     down is left as it is, because they would be lost.
@@ -85,19 +84,13 @@ def write_config(config: ModelConfig, path: str | Path) -> None:
     Raises:
         ConfigError: the file has such comments, is no text file, or cannot be written.
     """
-    target = Path(os.path.realpath(path))
-    text = _head_of(target) + format_config(config)
+    path = Path(path)
+    text = _head_of(path) + format_config(config)
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".partial-", dir=target.parent) as folder:
-            partial = Path(folder) / target.name
-            partial.write_text(text, encoding="utf-8")
-            if target.exists():
-                partial.chmod(target.stat().st_mode)
-            partial.replace(target)
+        write_file(path, text)
     except OSError as error:
         raise ConfigError(
-            f"cannot be written ({error.strerror}); expected a folder that you may write to", target
+            f"cannot be written ({error.strerror}); expected a folder that you may write to", path
         ) from None
 
 

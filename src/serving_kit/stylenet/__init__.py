@@ -21,10 +21,11 @@ from serving_kit.stylenet.styles import (
     style_weights,
 )
 
-_WITH_ONEFLOW = {
+#: The module of each name that needs OneFlow.
+_NETWORKS = {
+    "Step": "cpu_layers",
     "StyleNet": "network",
     "StyleNetCpu": "cpu_network",
-    "Step": "cpu_layers",
     "block_matrix": "cpu_layers",
     "load_multi_style": "cpu_network",
     "load_stylenet": "network",
@@ -54,6 +55,12 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    if name not in _WITH_ONEFLOW:
+    """Import a network when it is asked for (PEP 562)."""
+    if name not in _NETWORKS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_WITH_ONEFLOW[name]}"), name)
+    return getattr(importlib.import_module(f"{__name__}.{_NETWORKS[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    """Name what can be asked for, to Jupyter's completion too."""
+    return __all__

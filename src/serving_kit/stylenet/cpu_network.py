@@ -6,7 +6,6 @@
 
 from dataclasses import replace
 from math import gcd
-from pathlib import Path
 
 import numpy as np
 import oneflow as flow
@@ -14,7 +13,6 @@ from numpy.lib.stride_tricks import sliding_window_view
 from oneflow import nn
 
 from serving_kit.errors import ExportError
-from serving_kit.paths import WEIGHTS
 from serving_kit.stylenet.cpu_layers import (
     Gather,
     Layer,
@@ -28,7 +26,7 @@ from serving_kit.stylenet.cpu_layers import (
     reflect,
     window_places,
 )
-from serving_kit.stylenet.styles import DEFAULT_STYLE, style_index
+from serving_kit.stylenet.styles import DEFAULT_STYLE, SIZE
 from serving_kit.stylenet.weights import LayerWeights, read_layers
 
 #: The network halves the picture twice.
@@ -194,7 +192,7 @@ def _planes(block: tuple[int, int], height: int, width: int) -> np.ndarray:
 
 
 def load_stylenet_cpu(
-    style: str | int = DEFAULT_STYLE, size: tuple[int, int] = (256, 256), weights: Path = WEIGHTS
+    style: str | int = DEFAULT_STYLE, size: tuple[int, int] = (SIZE, SIZE)
 ) -> StyleNetCpu:
     """Build a StyleNetCpu that paints in one style, for pictures of one height and width.
 
@@ -202,18 +200,13 @@ def load_stylenet_cpu(
         StyleError: there is no such style.
         ExportError: this size is not possible.
     """
-    row = style_index(style)
-    layers = {
-        name: LayerWeights(weight, gamma[row : row + 1], beta[row : row + 1])
-        for name, (weight, gamma, beta) in read_layers(weights).items()
-    }
-    return StyleNetCpu(layers, *size).eval()
+    return StyleNetCpu(read_layers(style), *size).eval()
 
 
-def load_multi_style(size: tuple[int, int] = (256, 256), weights: Path = WEIGHTS) -> StyleNetCpu:
+def load_multi_style(size: tuple[int, int] = (SIZE, SIZE)) -> StyleNetCpu:
     """Build a StyleNetCpu that takes the weight of each of the 26 styles beside the images.
 
     Raises:
         ExportError: this size is not possible.
     """
-    return StyleNetCpu(read_layers(weights), *size).eval()
+    return StyleNetCpu(read_layers(), *size).eval()

@@ -15,7 +15,7 @@ from oneflow import nn
 from oneflow.nn import functional as F
 
 from serving_kit.paths import WEIGHTS
-from serving_kit.stylenet.styles import DEFAULT_STYLE, style_index
+from serving_kit.stylenet.styles import DEFAULT_STYLE
 from serving_kit.stylenet.weights import read_layers
 
 #: A layer of the weights' file that has another name here, besides the residuals.
@@ -121,13 +121,12 @@ def style_state(weights: Path, style: str | int) -> dict[str, np.ndarray]:
     Raises:
         StyleError: there is no such style.
     """
-    row = style_index(style)
     state = {}
-    for name, layer in read_layers(weights).items():
+    for name, layer in read_layers(style, weights).items():
         ours = OTHER_NAMES.get(name) or re.sub(r"^res\.(\d)\.(\d)$", _residual, name)
         state[f"{ours}.conv.weight"] = layer.weight
         for part in ("gamma", "beta"):
-            state[f"{ours}.norm.{part}"] = getattr(layer, part)[row].reshape(1, -1, 1, 1)
+            state[f"{ours}.norm.{part}"] = getattr(layer, part).reshape(1, -1, 1, 1)
     return state
 
 
@@ -135,31 +134,30 @@ def _residual(name: re.Match) -> str:
     return f"residuals.{name[1]}.{('first', 'second')[int(name[2])]}"
 
 
-def load_stylenet(style: str | int = DEFAULT_STYLE, weights: Path = WEIGHTS) -> StyleNet:
+def load_stylenet(style: str | int = DEFAULT_STYLE) -> StyleNet:
     """Build a StyleNet that paints in one style, ready for inference.
 
     Args:
         style: a name from ``serving_kit.stylenet.STYLES``, or its index, 0 to 25.
-        weights: the ``.npz`` of all styles.
 
     Raises:
         StyleError: there is no such style.
     """
     model = StyleNet()
-    state = {name: flow.tensor(array) for name, array in style_state(weights, style).items()}
+    state = {name: flow.tensor(array) for name, array in style_state(WEIGHTS, style).items()}
     model.load_state_dict(state)
     return model.eval()
 
 
-def load_textbook_stylenet(style: str | int = DEFAULT_STYLE, weights: Path = WEIGHTS) -> StyleNet:
-    """Build a StyleNet with OneFlow's own ``nn.InstanceNorm2d``, as the page's network has it.
+def load_textbook_stylenet(style: str | int = DEFAULT_STYLE) -> StyleNet:
+    """Build a StyleNet with OneFlow's own ``nn.InstanceNorm2d``, as in the original OneFlow guide.
 
     The same answers; on a CPU it takes four times as long. Lesson 11 and the benchmarks say why.
 
     Raises:
         StyleError: there is no such style.
     """
-    model = load_stylenet(style, weights)
+    model = load_stylenet(style)
     for layer in [layer for layer in model.modules() if isinstance(layer, ConvNorm)]:
         ours = layer.norm
         layer.norm = nn.InstanceNorm2d(ours.gamma.shape[1], eps=ours.eps, affine=True)

@@ -3,12 +3,11 @@
 No framework is imported here, so that ``--help`` is quick.
 """
 
-import difflib
 from collections.abc import Mapping
 
 import numpy as np
 
-from serving_kit.errors import StyleError
+from serving_kit.errors import StyleError, did_you_mean
 
 #: The styles in the order of the weights. The network came without names; these were chosen by
 #: looking at the contact sheet that ``make styles`` draws.
@@ -64,9 +63,7 @@ def style_index(style: str | int) -> int:
         raise StyleError(f"style {style} does not exist: the styles are 0 to {len(STYLES) - 1}")
     if style in STYLES:
         return STYLES.index(style)
-    near = difflib.get_close_matches(style, STYLES, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"choose one of: {', '.join(STYLES)}"
-    raise StyleError(f"style {style!r} does not exist; {hint}")
+    raise StyleError(f"style {style!r} does not exist; {did_you_mean(style, STYLES)}")
 
 
 def style_weights(shares: str | int | Mapping[str | int, float]) -> np.ndarray:

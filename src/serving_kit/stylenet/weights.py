@@ -6,10 +6,11 @@ from typing import NamedTuple
 import numpy as np
 
 from serving_kit.paths import WEIGHTS
+from serving_kit.stylenet.styles import style_index
 
 
 class LayerWeights(NamedTuple):
-    """The weights of one convolution, and of the instance norm after it in each style."""
+    """The weights of one convolution, and of the instance norm after it in some styles."""
 
     #: float32 (out, in, k, k).
     weight: np.ndarray
@@ -18,17 +19,25 @@ class LayerWeights(NamedTuple):
     beta: np.ndarray
 
 
-def read_layers(weights: Path = WEIGHTS) -> dict[str, LayerWeights]:
+def read_layers(style: str | int | None = None, weights: Path = WEIGHTS) -> dict[str, LayerWeights]:
     """Read the layers by their names in the file: contract.0, res.0.0, ..., expand.2.
 
-    The ``.npz`` has, for each layer, ``<layer>.w``, ``<layer>.norm.gamma`` and
-    ``<layer>.norm.beta``.
+    Args:
+        style: the one whose norms are read, as a single row; all 26 when left out.
+        weights: the ``.npz``. It has, for each layer, ``<layer>.w``, ``<layer>.norm.gamma`` and
+            ``<layer>.norm.beta``.
+
+    Raises:
+        StyleError: there is no such style.
     """
+    rows = slice(None) if style is None else [style_index(style)]
     with np.load(weights) as arrays:
         names = [name.removesuffix(".w") for name in arrays.files if name.endswith(".w")]
         return {
             name: LayerWeights(
-                *(arrays[f"{name}.{part}"] for part in ("w", "norm.gamma", "norm.beta"))
+                arrays[f"{name}.w"],
+                arrays[f"{name}.norm.gamma"][rows],
+                arrays[f"{name}.norm.beta"][rows],
             )
             for name in names
         }

@@ -1,8 +1,9 @@
 """Every mistake in a model repository, and how to mend it, without starting Triton.
 
-``check`` looks at the folders (``folders.py``), at each model's configurations and graphs
-(``rules.py``), at ensembles (``ensembles.py``) and GPUs (``instances.py``); ``to_text`` and
-``to_json`` show what it found.
+``check`` looks at the folders (``folders.py``), at each model by itself (``models.py``: its
+``versions.py``, ``tensors.py``, saved ``graphs.py`` and ``python_models.py``), at ensembles
+(``ensembles.py``, ``ensemble_tensors.py``) and at GPUs (``instances.py``); ``to_text`` and
+``to_json`` show what it found (``findings.py``).
 """
 
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from serving_kit.repository.checks.ensembles import check_ensemble
 from serving_kit.repository.checks.findings import Finding, has_errors, to_json, to_text
 from serving_kit.repository.checks.folders import UNFINISHED, ModelFolder, entries_of, read_model
 from serving_kit.repository.checks.instances import check_instances, usable_gpus, wants_gpu
-from serving_kit.repository.checks.rules import check_model
+from serving_kit.repository.checks.models import check_model
 from serving_kit.repository.config import CONFIG, CPU_CONFIG
 
 __all__ = ["Finding", "check", "has_errors", "to_json", "to_text"]

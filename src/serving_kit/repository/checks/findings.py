@@ -1,9 +1,7 @@
 """What a check found, and how it is shown."""
 
 import dataclasses
-import difflib
 import json
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -11,6 +9,9 @@ from typing import Literal
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 Severity = Literal["error", "advice"]
+
+#: The platform of a model that chains others.
+ENSEMBLE = "ensemble"
 
 
 @dataclass(frozen=True)
@@ -61,16 +62,6 @@ class Written:
     def advice(self, code: str, message: str, *place: str | int) -> Finding:
         """Return advice about a field."""
         return Finding("advice", code, self.file, self.line(*place), message, self.model)
-
-
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return ``write "right"`` for the nearest known name, else a list of the known ones."""
-    known = sorted(known)
-    plain = {each.lower(): each for each in known}
-    near = known if len(known) == 1 else difflib.get_close_matches(name.lower(), plain, n=1)
-    if near:
-        return f'write "{plain[near[0].lower()]}"'
-    return f"write one of {', '.join(known)}" if known else "there is none to choose from"
 
 
 def has_errors(findings: list[Finding]) -> bool:

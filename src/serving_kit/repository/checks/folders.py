@@ -4,7 +4,6 @@ What Triton 2.51.0 does with each strange thing was tried with the real server, 
 ``tests/integration/test_check.py``.
 """
 
-import difflib
 import itertools
 import re
 from collections.abc import Iterator
@@ -14,14 +13,14 @@ from pathlib import Path
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from oneflow_backend.graph_folder import GraphFolder, GraphFolderError, read_graph_folder
-from serving_kit.errors import ConfigError
+from serving_kit.errors import ConfigError, nearest
 from serving_kit.repository.checks.findings import Finding, Written
 from serving_kit.repository.config import CONFIG, CPU_CONFIG, read_text
 from serving_kit.repository.config_text import field_lines, parse_config
 
 #: Folders of a model that are no versions.
 NO_VERSIONS = ("configs", "warmup", "initial_state")
-#: What ``serving_kit.folders.replaced_folder`` has in hand while an export runs.
+#: What ``serving_kit.files`` has in hand while an export runs.
 UNFINISHED = re.compile(r"^\..*partial-")
 LEFT_OVER = re.compile(
     r"""~$ | ^\.\#.* | ^\#.*\#$                                   # Emacs
@@ -199,15 +198,14 @@ def _without_config(model: ModelFolder, entries: list[Path]) -> Iterator[Finding
     config = _config_that_triton_guesses(model, entries)
     if config:
         model.configs[CONFIG] = Written(model.name, model.path, config, {})
-    files = {entry.name.lower(): entry for entry in entries if entry.is_file()}
-    near = difflib.get_close_matches(CONFIG, files, n=1, cutoff=LIKE_CONFIG)
-    if near:
+    files = {entry.name: entry for entry in entries if entry.is_file()}
+    if near := nearest(CONFIG, files, likeness=LIKE_CONFIG):
         yield Finding(
             "advice" if config else "error",
             "config-misspelt",
-            files[near[0]],
+            files[near],
             None,
-            f"Triton reads {CONFIG}, which is not there, and not {files[near[0]].name}; rename it",
+            f"Triton reads {CONFIG}, which is not there, and not {near}; rename it",
             model.name,
         )
     elif not config:

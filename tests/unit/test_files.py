@@ -1,4 +1,4 @@
-"""A folder is replaced in one step, or not at all."""
+"""A file or a folder is replaced in one step, or not at all."""
 
 import os
 import signal
@@ -8,8 +8,8 @@ import threading
 
 import pytest
 
-from serving_kit import files as folders
-from serving_kit.files import replaced_folder
+from serving_kit import files
+from serving_kit.files import replaced_folder, write_file
 
 
 def content(folder):
@@ -104,7 +104,26 @@ def test_a_file_system_that_cannot_exchange_names(target, monkeypatch):
             return -1
 
     write(target, a="old")
-    monkeypatch.setattr(folders.ctypes, "CDLL", lambda *arguments, **options: Libc)
+    monkeypatch.setattr(files.ctypes, "CDLL", lambda *arguments, **options: Libc)
     write(target, a="new")
     assert content(target) == {"a": "new"}
     assert list(target.parent.iterdir()) == [target]
+
+
+def test_a_file_keeps_its_link_and_its_mode(tmp_path):
+    real, link = tmp_path / "real", tmp_path / "link"
+    real.write_text("old")
+    real.chmod(0o600)
+    link.symlink_to("real")
+    write_file(link, "é")
+    assert link.is_symlink() and real.read_text(encoding="utf-8") == "é"
+    assert real.stat().st_mode & 0o777 == 0o600
+    assert sorted(tmp_path.iterdir()) == [link, real]
+
+
+def test_a_file_that_cannot_be_written_is_as_it_was(tmp_path):
+    file = tmp_path / "new" / "file"
+    write_file(file, "old")
+    with pytest.raises(UnicodeEncodeError):
+        write_file(file, "half \udcff")
+    assert content(file.parent) == {"file": "old"}

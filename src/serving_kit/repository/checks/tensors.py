@@ -1,0 +1,37 @@
+"""What Triton itself expects of a configuration's inputs and outputs."""
+
+from collections.abc import Iterator
+
+from tritonclient.grpc.model_config_pb2 import DataType
+
+from serving_kit.repository.checks.findings import Finding, Written
+
+
+def check_tensors(written: Written) -> Iterator[Finding]:
+    """Check what Triton itself expects of inputs and outputs."""
+    for kind in ("input", "output"):
+        tensors = getattr(written.config, kind)
+        names = [tensor.name for tensor in tensors]
+        for i, tensor in enumerate(tensors):
+            who = tensor.name or f"this {kind}"
+            if not tensor.name:
+                sentence = f'{who} has no name; give it one, as name: "{kind.upper()}_{i}"'
+                yield written.error("tensor-name", sentence, kind, i)
+            elif names.index(tensor.name) < i:
+                sentence = f"{who} is here for the second time; leave one of them"
+                yield written.advice("tensor-name", sentence, kind, i, "name")
+            if tensor.data_type == DataType.TYPE_INVALID:
+                sentence = f"{who} has no data_type; write one, as data_type: TYPE_FP32"
+                yield written.error("tensor-data-type", sentence, kind, i)
+            elif tensor.data_type not in DataType.values():
+                sentence = f"{who} has the data_type {tensor.data_type}; write one, as TYPE_FP32"
+                yield written.advice("tensor-data-type", sentence, kind, i, "data_type")
+            if not tensor.dims:
+                sentence = f"{who} has no dims; write its shape, as dims: [ 3, 256, 256 ]"
+                yield written.error("tensor-dims", sentence, kind, i, "dims")
+            if any(size < 1 and size != -1 for size in tensor.dims):
+                sentence = (
+                    f"{who} has dims {list(tensor.dims)}, but each must be 1 or more, or -1 for "
+                    "any size; mend them"
+                )
+                yield written.error("tensor-dims", sentence, kind, i, "dims")

@@ -1,0 +1,219 @@
+"""What is wrong with one model's configuration, graph or source: each mistake by itself."""
+
+import shutil
+
+import pytest
+
+FLOAT32, INT64 = 2, 6
+PICTURE = (FLOAT32, (1, 3, 8, 8))
+HINT = 'for a saved OneFlow graph, write backend: "oneflow"'
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "code", "line", "sentence"),
+    [
+        ('name: "net"', 'name: "nett"', "name", 1,
+         'the name is "nett", but the folder is called "net", and both must be the same; change o'),
+        ("max_batch_size", "max_batchsize", "config-unreadable", 3,
+         'there is no field "max_batchsize" here; write "max_batch_size"'),
+        ("max_batch_size: 1", "max_batch_size: -1", "max-batch-size", 3, "write 0 for no batches"),
+        ('backend: "oneflow"\n', "", "backend", 0, f"is missing (there is none); {HINT}"),
+        ("backend:", "platform:", "backend", 2, f'(platform: "oneflow" names none); {HINT}'),
+        ('"oneflow"', '"onflow"', "backend", 2, 'which have oneflow and python; write "oneflow"'),
+        ('"oneflow"', '"OneFlow"', "backend", 2, 'no backend "OneFlow" in the kit\'s servers'),
+        ('"oneflow"', '"onnxruntime"', "backend", 2, "write one of oneflow, python"),
+        ("INPUT_0", "input_0", "tensor-name", 7,
+         "names the inputs input_0, but the graph has INPUT_0; write these names"),
+        ("FP32", "UINT8", "tensor-data-type", 8, "is TYPE_UINT8, but the graph has TYPE_FP32"),
+        ("    data_type: TYPE_FP32\n", "", "tensor-data-type", 6, "INPUT_0 has no data_type"),
+        ("[ 3, 8", "[ 1, 3, 8", "tensor-batch", 9,
+         "INPUT_0 has dims [1, 3, 8, 8], but the graph has [3, 8, 8] (without the batch, which"),
+        ("8, 8 ]", "8, 9 ]", "tensor-dims", 9, "dims [3, 8, 9], but the graph has [3, 8, 8]"),
+        ("8, 8 ]", "-1, -1 ]", "tensor-dims", 9, "has dims [3, -1, -1], but the graph has"),
+        ("8, 8 ]", "0, 8 ]", "tensor-dims", 9, "[3, 0, 8], but each must be 1 or more, or -1"),
+        ("    dims: [ 3, 8, 8 ]\n", "", "tensor-dims", 6, "INPUT_0 has no dims; write its shape"),
+    ],
+)  # fmt: skip
+def test_a_configuration_of_a_graph(repository, old, new, code, line, sentence):
+    repository.change("net/config.pbtxt", old, new, count=1)
+    repository.has_one(code, f"net/config.pbtxt{f':{line}' if line else ''}", sentence)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "outputs", "code", "line", "sentence"),
+    [
+        ([(FLOAT32, (2, 3, 8, 8))], [PICTURE], "tensor-batch", "", "without a batch of 1 in fr"),
+        ([PICTURE], [(FLOAT32, (1,))], "tensor-dims", ":2", "OUTPUT_0 has no dims beside the"),
+    ],
+)
+def test_a_graph_that_does_not_fit_a_batch(repository, inputs, outputs, code, line, sentence):
+    repository.save_graph("net/1/model", inputs, outputs)
+    repository.write("net/config.pbtxt", 'backend: "oneflow"\nmax_batch_size: 1')
+    repository.has_one(code, f"net/config.pbtxt{line}", sentence)
+
+
+def test_names_in_the_wrong_order(repository):
+    repository.save_graph("net/1/model", [PICTURE, (INT64, (1, 5))])
+    second = '  { name: "INPUT_0" data_type: TYPE_INT64 dims: 5 },\n  {\n    name: "INPUT_1"'
+    repository.change("net/config.pbtxt", '  {\n    name: "INPUT_0"', second)
+    repository.has_one(
+        "tensor-order",
+        "net/config.pbtxt:6",
+        "INPUT_0 and INPUT_1 have each other's type and dims; inputs are numbered in the graph's",
+    )
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "sentence"),
+    [
+        ("batch_sizes", "8", '"8", but must be numbers from 2 to max_batch_size (1)'),
+        ("max_retrys", "2", "parameter max_retrys is unknown; the backend has: max_retries"),
+        ("run_timeout_seconds", "soon", "must be a number of seconds above 0"),
+    ],
+)
+def test_parameters_of_the_backend(repository, key, value, sentence):
+    for name, setting in (("max_retries", "1"), (key, value)):
+        line = f'parameters {{ key: "{name}" value: {{ string_value: "{setting}" }} }}\n'
+        repository.append("net/config.pbtxt", line)
+    repository.has_one("parameter", "net/config.pbtxt:22", sentence)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "severity", "code", "line", "sentence"),
+    [
+        ("input [", 'input [ { name: "X" data_type: TYPE_FP32 dims: [ 3, 8, 8 ] },',
+         "advice", "tensor-name", 4, "X is here for the second time"),
+        ("input [", "input [ { data_type: TYPE_FP32 dims: [ 3, 8, 8 ] },",
+         "error", "tensor-name", 4, "this input has no name; give it"),
+        ('"X" data_type: TYPE_FP32', '"X" data_type: 99',
+         "advice", "tensor-data-type", 4, "X has the data_type 99; write one, as TYPE_FP32"),
+        ("max_batch_size: 1", "max_batch_size: 4 dynamic_batching { preferred_batch_size: [ 8 ] }",
+         "error", "preferred-batch-size", 3, "8 must be from 1 to max_batch_size, which is 4"),
+        ("max_batch_size: 1", "max_batch_size: 1 dynamic_batching { }",
+         "advice", "dynamic-batching", 3, "joins nothing while max_batch_size is 1"),
+        ('name: "Y"', 'name: "Y" label_filename: "labels.txt"',
+         "error", "label-file", 5, "Y has its labels in labels.txt, which is not"),
+    ],
+)  # fmt: skip
+def test_what_triton_itself_expects(repository, old, new, severity, code, line, sentence):
+    repository.change("py/config.pbtxt", old, new)
+    repository.has_one(code, f"py/config.pbtxt:{line}", sentence, severity=severity)
+
+
+@pytest.mark.parametrize(
+    ("source", "line", "sentence"),
+    [
+        (None, "", "is missing, over which Triton's python backend waits for ever"),
+        ("def f(:\n", ":1", "is not Python: invalid syntax; mend this line"),
+        ("class Model: pass\n", "", "has no class TritonPythonModel, which Triton looks for"),
+        ("\0", "", "is not Python (source code string cannot contain null bytes)"),
+        ("(" * 10_000, ":1", "is not Python"),
+    ],
+)
+def test_the_source_of_a_python_model(repository, source, line, sentence):
+    file = repository / "py/1/model.py"
+    if source is None:
+        file.unlink()
+    else:
+        file.write_text(source)
+    repository.has_one("python-model", f"py/1/model.py{line}", sentence)
+
+
+def nest(graph):
+    graph.rename(graph.parent / "inner")
+    graph.mkdir()
+    (graph.parent / "inner").rename(graph / "model")
+
+
+def lift(graph):
+    for entry in graph.iterdir():
+        entry.rename(graph.parent / entry.name)
+    graph.rmdir()
+
+
+def halve(graph):
+    (graph / "w" / "out").write_bytes(b"1234")
+
+
+def cut_off(graph):
+    text = (graph / "model.mlir").read_text()
+    (graph / "model.mlir").write_text(text[:-20])
+
+
+def make_huge(graph):
+    with (graph / "model.mlir").open("ab") as file:
+        file.truncate(10**12)  # takes no room on the disk
+
+
+@pytest.mark.parametrize(
+    ("damage", "sentence"),
+    [
+        (shutil.rmtree, "is not a folder: expected the graph there; save it again with flow.save("),
+        (nest, "the graph was saved one folder too deep; move it up"),
+        (lift, "the graph was saved one folder too high; save it with flow.save(graph,"),
+        (halve, "w/out has 4 bytes, but float32 [2] needs 8; copy the folder again"),
+        (
+            lambda graph: (graph / "w/out").unlink(),
+            "w/out is missing: the graph has a variable w, ",
+        ),
+        (cut_off, "ends too early (half copied?); copy or save it again"),
+        (make_huge, "has 1,000,000,000,000 bytes, which no graph's text has; save it again"),
+    ],
+)
+def test_a_graph_that_is_not_whole(repository, damage, sentence):
+    damage(repository / "net/1/model")
+    repository.has_one("graph-folder", "net/1/model", sentence)
+    repository.save_graph("net/2/model")  # now version 1 is not served any more
+    assert repository.findings() == []
+    repository.has_one("graph-folder", "net/1/model", sentence, severity="advice")
+
+
+@pytest.mark.parametrize(
+    ("group", "code", "sentence"),
+    [
+        ("kind: 99", "kind", "no kind 99; write KIND_CPU or KIND_GPU"),
+        (
+            "kind: KIND_GPU",
+            "kind-gpu",
+            "kind: KIND_GPU, but this machine has no GPU (nvidia-smi li",
+        ),
+        ("kind: KIND_CPU gpus: 0", "gpus", "gpus: [0] is only for kind: KIND_GPU, and this is KIN"),
+        ("kind: KIND_MODEL gpus: 0", "gpus", "and this is KIND_MODEL; leave gpus out"),
+        ("count: 1 gpus: 0", "gpus", "this is KIND_CPU on a machine without a usable GPU"),
+        ("kind: KIND_GPU gpus: -1", "gpus", "GPUs are counted from 0; write gpus: [ 0 ]"),
+    ],
+)
+def test_where_a_model_is_told_to_run(repository, group, code, sentence):
+    repository.append("py/config.pbtxt", f"instance_group {{ {group} }}\n")
+    repository.has_one(code, "py/config.pbtxt:6", sentence)
+
+
+@pytest.mark.parametrize(
+    ("gpu", "code", "sentence"),
+    [
+        (0, None, None),
+        (5, "gpus", "there is no GPU 5 here that the backend oneflow runs on, but GPU 0 (NVIDIA A10"
+         ", compute capability 8.6); write gpus: [ 0 ]"),
+        (1, "gpus", "there is no GPU 1 here that the backend oneflow runs on, but GPU 0 (NVIDIA A10"
+         ", compute capability 8.6); write gpus: [ 0 ]"),
+    ],
+)  # fmt: skip
+def test_a_gpu_by_its_number(repository, put_gpus, gpu, code, sentence):
+    put_gpus("0, NVIDIA A10, 8.6", "1, NVIDIA H100, 9.0")
+    repository.change("net/config.pbtxt", "KIND_CPU", f"KIND_GPU\n gpus: [ {gpu} ]")
+    if code:
+        repository.has_one(code, "net/config.pbtxt:21", sentence)
+    else:
+        assert repository.findings() == []
+
+
+def test_a_gpu_that_oneflow_has_no_kernels_for(repository, put_gpus):
+    put_gpus("0, NVIDIA H100, 9.0")
+    repository.append("py/config.pbtxt", "instance_group { kind: KIND_GPU }\n")
+    assert repository.findings() == []  # Python runs beside any GPU
+    repository.change("net/config.pbtxt", "KIND_CPU", "KIND_GPU")
+    repository.has_one(
+        "kind-gpu",
+        "net/config.pbtxt:20",
+        "OneFlow 0.9.0 has no kernels for GPU 0 (NVIDIA H100, compute capability 9.0)",
+    )
