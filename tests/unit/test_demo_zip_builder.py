@@ -43,15 +43,25 @@ def test_a_file_of_ones_own_takes_the_place_of_one_that_is_copied(builder, tmp_p
     assert content["cat.jpg"] == b"mine" and content["coffee.jpg"] != b"mine"
 
 
-def test_the_modules_that_are_imported_and_theirs(builder, tmp_path):
+def test_the_modules_that_are_imported_and_theirs(builder, tmp_path, monkeypatch):
+    kit = tmp_path / "serving_kit"
+    for name in ("paths", "unused", "server/ports", "stylenet/styles"):
+        (kit / name).parent.mkdir(parents=True, exist_ok=True)
+        (kit / f"{name}.py").touch()
+        (kit / name).with_name("__init__.py").touch()
+    (kit / "errors.py").touch()
+    (kit / "server" / "ports.py").write_text("from serving_kit.errors import ServerError\n")
+    monkeypatch.setattr(builder, "KIT", kit)
     program = tmp_path / "program.py"
     program.write_text(
-        "import json, serving_kit.ports\nfrom serving_kit import styles\n"
+        "import json, serving_kit.server.ports\nfrom serving_kit.stylenet import styles\n"
         "def late():\n    from serving_kit.paths import ROOT\n    from runs import go\n"
     )
     modules = builder.kit_modules([program])
-    assert set(modules) == {"ports", "styles", "paths", "errors"}
-    assert modules["paths"].name == "zip_paths.py"
+    named = ("server/ports", "stylenet/styles", "paths", "errors")
+    packages = ("__init__", "server/__init__", "stylenet/__init__")
+    assert set(modules) == {f"serving_kit/{name}.py" for name in (*named, *packages)}
+    assert modules["serving_kit/paths.py"].name == "zip_paths.py"
 
 
 def test_a_folder_as_it_is_packed(builder, tmp_path):
@@ -89,11 +99,9 @@ def test_a_zip_that_is_too_large_is_not_left_behind(builder, tmp_path, monkeypat
     assert not list(tmp_path.iterdir())
 
 
-def test_requirements_have_the_page_and_the_image(builder):
-    text = builder.requirements()
-    for name in ("gradio", "oneflow", "nvidia-pytriton", "tritonclient", "opencv-python-headless"):
-        assert f"\n{name}==" in f"\n{text}"
-    assert "opencv-python==" not in text and "jupyterlab" not in text
+def test_requirements_are_the_lock_beside_the_builder(builder):
+    lock = ROOT / "demo.zip-builder" / "requirements.lock"
+    assert builder.gather()["requirements.txt"] == lock.read_bytes()
 
 
 def test_answers_that_differ_are_refused(verify):
