@@ -1,15 +1,14 @@
 """Build demo.zip, which instructors publish: the demo, without the kit around it.
 
 What goes in: the files in ``files/``, the models of ``model_repository/`` as ``model_repo/``, the
-backend, the modules of the kit that these files import, photos, licences, and what
-``requirements.txt`` is made of. Nothing is packed before the models have answered: see
+backend, the modules of the kit that these files import, photos, licences, and the packages to be
+installed, ``requirements.txt``. Nothing is packed before the models have answered: see
 ``verify.py``. The same files give the same bytes, whenever, wherever and by whomever it is built.
 """
 
 import argparse
 import ast
 import hashlib
-import importlib.util
 import sys
 import tempfile
 import zipfile
@@ -33,6 +32,7 @@ COPIED = {
     "ORIGINS.md": ASSETS / "README.md",
     "cat.jpg": ASSETS / "cat.jpg",
     "coffee.jpg": ASSETS / "coffee.jpg",
+    "requirements.txt": FILES.parent / "requirements.lock",
     "tools/set_up.sh": ROOT / "tools" / "set_up.sh",
 }
 #: In place of the kit's own: in demo.zip things lie elsewhere.
@@ -109,7 +109,6 @@ def gather() -> dict[str, bytes]:
     } | content
     content |= tree(BACKENDS / "oneflow", "backends/oneflow/")
     content |= tree(MODEL_REPOSITORY, "model_repo/")
-    content["requirements.txt"] = requirements().encode()
     sums = [
         f"{hashlib.sha256(content[name]).hexdigest()}  {name}\n"
         for name in sorted(content)
@@ -176,23 +175,6 @@ def imported_from_kit(file: Path) -> set[str]:
             candidates = [f"{path}{end}" for path in paths for end in (".py", "/__init__.py")]
             found |= {path for path in candidates if (KIT.parent / path).is_file()}
     return found
-
-
-def requirements() -> str:
-    """Return requirements.txt: what tools/image_requirements.py makes of environment.yml.
-
-    Raises:
-        BuildError: the lock was made from another list.
-    """
-    spec = importlib.util.spec_from_file_location(
-        "image_requirements", ROOT / "tools" / "image_requirements.py"
-    )
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
-    try:
-        return tool.demo_requirements()
-    except ValueError as error:
-        raise BuildError(f"requirements.txt: {error}") from None
 
 
 def unpack(content: dict[str, bytes], folder: Path) -> None:

@@ -9,7 +9,6 @@ A page lies where its source lies: ``docs/backend.md`` becomes ``docs/backend.ht
 """
 
 import argparse
-import base64
 import mimetypes
 import posixpath
 import re
@@ -17,29 +16,31 @@ import shutil
 import sys
 from collections import deque
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-import jinja2
-import mistune
 import nbformat
 from bs4 import BeautifulSoup, Tag
 from markupsafe import Markup
-from nbconvert.filters import ansi2html
-from pygments import highlight
-from pygments.formatters import HtmlFormatter
-from pygments.lexers import TextLexer, get_lexer_by_name, get_lexer_for_filename
-from pygments.util import ClassNotFound
 
+from html_text import (
+    DESIGN,
+    colour,
+    data_uri,
+    fill,
+    finish,
+    language_of,
+    last_picture,
+    markdown,
+    slug_of,
+    soup,
+    tags,
+)
 from lesson_table import Lesson, read_lesson
 
 ROOT = Path(__file__).resolve().parent.parent
-DESIGN = Path(__file__).resolve().parent / "html"
 #: What a page shows of a folder: text that people wrote.
 SHOWN_OF_FOLDERS = {".md", ".mmd", ".pbtxt", ".py", ".sh", ".toml", ".yaml", ".yml"}
-#: The richest form of an output comes first.
-PICTURES = ("image/svg+xml", "image/png", "image/jpeg")
 
 
 class CourseError(Exception):
@@ -63,117 +64,22 @@ class Page:
     title: str
     body: BeautifulSoup
     lesson: Lesson | None = None
-    sections: list[tuple[str, str]] = field(default_factory=list)
-    anchors: dict[str, str] = field(default_factory=dict)
+    sections: list[tuple[str, str]] = field(init=False)
+    anchors: dict[str, str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.sections, self.anchors = finish(self.body)
 
     @property
     def address(self) -> str:
         """Where the page lies in the folder of pages."""
-        return address(self.source)
+        stem, suffix = posixpath.splitext(self.source)
+        return (stem if suffix in (".ipynb", ".md") else self.source) + ".html"
 
     @property
     def up(self) -> str:
         """What leads from the page to the folder of pages."""
         return "../" * self.address.count("/")
-
-
-def address(source: str) -> str:
-    """Return where the page of a file or folder of the repository lies."""
-    stem, suffix = posixpath.splitext(source)
-    return (stem if suffix in (".ipynb", ".md") else source) + ".html"
-
-
-# From text to HTML
-
-
-class Renderer(mistune.HTMLRenderer):
-    """Markdown as GitHub and JupyterLab show it, with coloured code."""
-
-    def block_code(self, code: str, info: str | None = None) -> str:
-        """Return a fenced block, coloured where its language is known."""
-        return colour(code, (info or "text").split()[0])
-
-
-# Not nbconvert's own Markdown: it takes "$(pwd)" twice in a line for a formula.
-markdown = mistune.create_markdown(
-    renderer=Renderer(escape=False), plugins=["table", "strikethrough"]
-)
-
-
-def inline(text: str) -> Markup:
-    """Return a line of Markdown as HTML without a paragraph around it."""
-    return Markup(markdown(text).strip().removeprefix("<p>").removesuffix("</p>"))
-
-
-def plain(text: str) -> str:
-    """Return a line of Markdown as a reader hears it."""
-    return BeautifulSoup(inline(text), "html.parser").get_text()
-
-
-def colour(code: str, language: str) -> Markup:
-    """Return source code as HTML whose words carry Pygments' classes."""
-    try:
-        lexer = get_lexer_by_name(language, stripnl=False)
-    except ClassNotFound:
-        lexer = TextLexer(stripnl=False)
-    return Markup(highlight(code, lexer, HtmlFormatter()))
-
-
-def language_of(name: str) -> str:
-    """Return the name of a file's language; ``text`` where none is known."""
-    try:
-        return get_lexer_for_filename(name).aliases[0]
-    except (ClassNotFound, IndexError):
-        return "text"
-
-
-def data_uri(content: bytes, kind: str) -> str:
-    """Return a picture as an address that holds it."""
-    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
-
-
-def picture_of(output: nbformat.NotebookNode) -> str | None:
-    """Return the picture of a cell's output as a data URI, or None where there is none."""
-    data = output.get("data", {})
-    for kind in PICTURES:
-        if kind in data:
-            content = data[kind].encode() if "svg" in kind else base64.b64decode(data[kind])
-            return data_uri(content, kind)
-    return None
-
-
-def last_picture(notebook: nbformat.NotebookNode) -> str | None:
-    """Return what a lesson comes to: the last picture in its outputs; None without any."""
-    outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]
-    pictures = [picture for output in outputs if (picture := picture_of(output))]
-    return pictures[-1] if pictures else None
-
-
-@cache
-def templates() -> jinja2.Environment:
-    """Return the templates in ``tools/html/``, with the functions that they use."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(DESIGN),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters |= {
-        "ansi": lambda text: Markup(ansi2html(text)),
-        "colour": colour,
-        "inline": inline,
-        "markdown": lambda text: Markup(markdown(text)),
-        "picture": picture_of,
-        "plain": plain,
-    }
-    return environment
-
-
-def fill(name: str, **values) -> str:
-    """Return a template of ``tools/html/`` with its gaps filled."""
-    return templates().get_template(name).render(**values)
 
 
 # From files to pages
@@ -192,13 +98,11 @@ def read_page(root: Path, source: str) -> Page:
     if path.suffix == ".ipynb":
         notebook = nbformat.read(path, as_version=4)
         lesson = read_lesson(path)
-        return finished(
-            Page(source, lesson.title, soup(fill("cells.html", notebook=notebook)), lesson)
-        )
+        return Page(source, lesson.title, soup(fill("cells.html", notebook=notebook)), lesson)
     text = path.read_text(encoding="utf-8")
     if path.suffix == ".md":
         title = re.search(r"^# (.+)$", text, re.M)
-        return finished(Page(source, title[1] if title else source, soup(markdown(text))))
+        return Page(source, title[1] if title else source, soup(markdown(text)))
     return source_page(root, source, [path])
 
 
@@ -208,50 +112,7 @@ def source_page(root: Path, source: str, files: list[Path]) -> Page:
         (file.relative_to(root).as_posix(), file.read_text(encoding="utf-8")) for file in files
     ]
     shown = [(name, colour(text, language_of(name))) for name, text in texts]
-    return finished(Page(source, source, soup(fill("source.html", source=source, files=shown))))
-
-
-def soup(html: str) -> BeautifulSoup:
-    """Return HTML as a tree that can be changed."""
-    return BeautifulSoup(html, "html.parser")
-
-
-def tags(tree: Tag, *names: str) -> list[Tag]:
-    """Return the tags with these names, or all; faster than ``find_all`` in pages of code."""
-    found = (tag for tag in tree.descendants if isinstance(tag, Tag))
-    return [tag for tag in found if not names or tag.name in names]
-
-
-def finished(page: Page) -> Page:
-    """Give a page's headings anchors, its tables room to scroll, its solutions colours."""
-    # "content" is the anchor of the page's frame.
-    taken = {"content"} | {tag["id"] for tag in tags(page.body) if tag.get("id")}
-    for heading in tags(page.body, "h2", "h3", "h4"):
-        anchor = slug = slug_of(heading.get_text())
-        number = 0
-        while anchor in taken:
-            number += 1
-            anchor = f"{slug}-{number}"
-        taken.add(anchor)
-        heading["id"] = anchor
-        if heading.name == "h2":
-            page.sections.append((anchor, heading.get_text()))
-        link = page.body.new_tag("a", href=f"#{anchor}", attrs={"class": "anchor"})
-        link["aria-label"] = "Link to this section"
-        heading.append(link)
-    page.anchors = {slug_of(anchor): anchor for anchor in sorted(taken)}
-    for table in tags(page.body, "table"):
-        table.wrap(page.body.new_tag("div", attrs={"class": "table"}))
-    for details in tags(page.body, "details"):
-        if details.summary and details.summary.get_text().startswith("Exercise"):
-            for code in tags(details, "pre"):
-                code.replace_with(soup(colour(code.get_text(), "ipython3")))
-    return page
-
-
-def slug_of(heading: str) -> str:
-    """Return a heading's anchor as GitHub makes it."""
-    return re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
+    return Page(source, source, soup(fill("source.html", source=source, files=shown)))
 
 
 def read_pages(root: Path) -> dict[str, Page]:

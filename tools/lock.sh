@@ -1,9 +1,12 @@
 #!/usr/bin/env bash
-# Compiles the list in environment.yml into the lock files beside it:
-#   environment.lock           every package with its version and hashes; tools/set_up.sh installs it
-#   environment-headless.lock  the OpenCV for machines that lack the libraries of a desktop
-#   environment-conda.lock     the versions of environment.lock without the hashes: pip refuses
-#                              "-e ." (environment.yml, for conda) beside anything with a hash
+# Compiles the list in environment.yml into its locks:
+#   environment.lock            every package with its hashes; tools/set_up.sh installs it
+#   environment-headless.lock   the OpenCV for machines that lack the libraries of a desktop
+#   environment-conda.lock      the versions without hashes: pip refuses "-e ." (environment.yml,
+#                               for conda) beside anything with a hash
+#   docker/requirements.lock, demo.zip-builder/requirements.lock
+#                               what the groups marked [image], and those or [demo], need of
+#                               environment.lock; OpenCV is that of environment-headless.lock
 #
 # Usage: tools/lock.sh [OPTION ...]   OPTIONs go to "uv pip compile", such as --upgrade; without
 #                                     any, versions that still fit the list stay as they are
@@ -11,83 +14,69 @@
 set -euo pipefail
 
 unset CDPATH
-root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
+cd -P -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
 
-fail() {
-  printf 'lock: %s\n' "$*" >&2
-  exit 1
-}
-
-# The pinned packages, one a line: the pip section without its options (-c, -e).
+# The pinned packages of the groups whose comment matches a pattern; options (-c, -e) are left out.
 list() {
-  sed -n 's/^      - \([A-Za-z0-9].*\)$/\1/p' "$root/environment.yml"
+  awk -v mark="$1" '/^ *# / { chosen = $0 ~ mark }; /^      - [A-Za-z0-9]/ && chosen { print $2 }' \
+    environment.yml
 }
 
-list_hash() {
-  list | sha256sum | cut -d ' ' -f 1
-}
+all() { list '.'; }
+image() { list '[[]image[]]$'; }
+demo() { list '[[](image|demo)[]]$'; }
 
-# The header line by which a lock names the list it was made from.
+# The header line by which a lock names the list, and its parts, that it was made from.
 origin() {
-  printf '# sha256 of the list: %s\n' "$1"
+  printf '# sha256 of the list: %s\n' "$({ all && image && demo; } | sha256sum | cut -d ' ' -f 1)"
 }
 
 check() {
-  local expected file
-  expected=$(origin "$(list_hash)")
-  for file in environment.lock environment-headless.lock environment-conda.lock; do
-    grep -qsxF -- "$expected" "$root/$file" || return 1
+  local file
+  for file in environment{,-headless,-conda}.lock docker/requirements.lock \
+    demo.zip-builder/requirements.lock; do
+    grep -qsxF -- "$(origin)" "$file" || return 1
   done
-}
-
-find_uv() {
-  local candidate
-  for candidate in "$(type -P uv || true)" "$root/.venv/bin/uv"; do
-    if [ -x "$candidate" ] && "$candidate" --version >/dev/null 2>&1; then
-      printf '%s\n' "$candidate"
-      return 0
-    fi
-  done
-  fail 'uv was not found on PATH or in .venv: install it, for example with "pip install uv".'
 }
 
 header() {
   printf '# %s\n' "$1" \
     'For CPython 3.10 on x86-64 Linux with glibc 2.35 or newer.' \
     'Made by tools/lock.sh from environment.yml; do not edit: renew it with "make lock".'
-  origin "$(list_hash)"
+  origin
 }
 
-# Wheels only: to build a source distribution would download what no lock names.
+# Compiles FOLDER/NAME.in into NAME.lock, which holds the versions and hashes to keep. Wheels only:
+# to build a source distribution would download what no lock names.
 compile() {
-  "$uv" pip compile --quiet --no-header --python-version 3.10 \
-    --python-platform x86_64-manylinux_2_35 --only-binary :all: "$@"
+  local name=$1
+  shift
+  (cd -- "$folder" && "$uv" pip compile --quiet --no-header --python-version 3.10 \
+    --python-platform x86_64-manylinux_2_35 --only-binary :all: --generate-hashes "$@" \
+    --output-file "$name.lock" "$name.in")
 }
 
 compile_all() {
-  list >list.in
-  if [ -f "$root/environment.lock" ]; then
-    cp -- "$root/environment.lock" all.lock
-  fi
-  compile --generate-hashes --output-file all.lock "$@" list.in
-  sed -n 's/^opencv-python==/opencv-python-headless==/p' list.in >headless.in
-  compile --generate-hashes --no-deps --no-annotate --output-file headless.lock headless.in
+  local part
+  all >"$folder/all.in"
+  [ ! -f environment.lock ] || cp -- environment.lock "$folder/all.lock"
+  compile all "$@"
+  sed -n 's/^opencv-python==/opencv-python-headless==/p' "$folder/all.in" >"$folder/headless.in"
+  compile headless --no-deps --no-annotate
+  for part in image demo; do
+    "$part" | sed 's/^opencv-python==/opencv-python-headless==/' >"$folder/$part.in"
+    cat -- "$folder/all.lock" "$folder/headless.lock" >"$folder/$part.lock"
+    compile "$part" --constraints all.lock --no-annotate
+  done
+  sed -n 's/^\([a-z0-9][^ ]*==[^ ]*\).*$/\1/p' "$folder/all.lock" >"$folder/conda.lock"
 }
 
-# Written at the end, so that a failed compilation leaves the locks as they were.
-write_locks() {
+# Writes a lock at its place, from FOLDER/NAME.lock and what it is for.
+write() {
   {
-    header 'Every package of the environment, with version and hashes.'
-    sed -e '/^#/d' -e 's/-r list\.in/-r environment.yml/' all.lock
-  } >"$root/environment.lock"
-  {
-    header 'OpenCV for machines without libGL.so.1 and libgthread-2.0.so.0.'
-    sed '/^#/d' headless.lock
-  } >"$root/environment-headless.lock"
-  {
-    header 'The versions of environment.lock without hashes: pip refuses "-e ." beside hashes.'
-    sed -n 's/^\([a-z0-9][^ ]*==[^ ]*\).*$/\1/p' all.lock
-  } >"$root/environment-conda.lock"
+    header "$3"
+    sed -e '/^#/d' -e 's/-r all\.in/-r environment.yml/' "$folder/$1.lock"
+  } >"$2"
 }
 
 main() {
@@ -95,12 +84,21 @@ main() {
     check
     return
   fi
-  uv=$(find_uv)
+  uv=$(PATH=$PATH:$PWD/.venv/bin:$PWD/.venv/.uv/bin type -P uv) || {
+    echo 'lock: uv was not found on PATH or in .venv: install it, for example with pip.' >&2
+    exit 1
+  }
   folder=$(mktemp -d)
   trap 'rm -rf -- "$folder"' EXIT
-  cd -- "$folder"
   compile_all "$@"
-  write_locks
+  # Only now, so that a failed compilation leaves the locks as they were.
+  write all environment.lock 'Every package of the environment, with version and hashes.'
+  write headless environment-headless.lock \
+    'OpenCV for machines without libGL.so.1 and libgthread-2.0.so.0.'
+  write conda environment-conda.lock \
+    'The versions of environment.lock without hashes: pip refuses "-e ." beside hashes.'
+  write image docker/requirements.lock 'What the Docker image has beside its Triton.'
+  write demo demo.zip-builder/requirements.lock 'What demo.zip installs.'
 }
 
 main "$@"

@@ -6,13 +6,13 @@ change of what it says.
 """
 
 import os
-import re
 import sys
 import time
 from pathlib import Path
 
 import nbformat
 from nbclient import NotebookClient
+from nbconvert.preprocessors import CoalesceStreamsPreprocessor
 
 from oneflow_backend import openblas
 
@@ -22,40 +22,22 @@ METADATA = {
     "language_info": {"name": "python", "version": "3.10"},
 }
 CELL_SECONDS = 300
-#: What a terminal has overwritten: the earlier states of a progress bar.
-OVERWRITTEN = re.compile(r"[^\n]*\r(?=[^\n])")
 
 
 def record(path: Path) -> None:
     """Execute one notebook in its own folder and save it in place, unless a cell fails."""
     notebook = nbformat.read(path, as_version=4)
-    client = NotebookClient(
-        notebook, timeout=CELL_SECONDS, resources={"metadata": {"path": str(path.parent)}}
-    )
-    client.execute()
+    NotebookClient(
+        notebook,
+        timeout=CELL_SECONDS,
+        record_timing=False,  # times of day have no place in the repository
+        resources={"metadata": {"path": str(path.parent)}},
+    ).execute()
+    # Streams in one piece, and progress bars at their end.
+    notebook, _ = CoalesceStreamsPreprocessor().preprocess(notebook, {})
     notebook.metadata = nbformat.from_dict(METADATA)
-    for cell in notebook.cells:
-        # Times of day, and who ran it, have no place in the repository.
-        cell.metadata.pop("execution", None)
-        if cell.cell_type == "code":
-            cell.outputs = settle(cell.outputs)
     nbformat.validate(notebook)
     nbformat.write(notebook, path)
-
-
-def settle(outputs: list[nbformat.NotebookNode]) -> list[nbformat.NotebookNode]:
-    """Return outputs as a reader sees them: streams in one piece, progress bars at their end."""
-    settled = []
-    for output in outputs:
-        last = settled[-1] if settled else None
-        if last and output.output_type == last.output_type == "stream" and output.name == last.name:
-            last.text += output.text
-        else:
-            settled.append(output)
-    for output in settled:
-        if output.output_type == "stream":
-            output.text = OVERWRITTEN.sub("", output.text)
-    return settled
 
 
 def main() -> None:

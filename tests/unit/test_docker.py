@@ -1,6 +1,5 @@
-"""docker/: what goes into the image, and linters for what cannot be built or run in the tests."""
+"""docker/: what is sent to the engine, and linters for what cannot be built or run in the tests."""
 
-import importlib.util
 import re
 import subprocess
 import sys
@@ -16,101 +15,14 @@ COMMANDS = Path(sys.executable).parent
 SECONDS = 120
 
 
-def load_tool():
-    spec = importlib.util.spec_from_file_location(
-        "image_requirements", ROOT / "tools" / "image_requirements.py"
-    )
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look themselves up there
-    spec.loader.exec_module(module)
-    return module
-
-
-tool = load_tool()
-
-
 def read(name):
     return (ROOT / name).read_text(encoding="utf-8")
-
-
-def derived(environment=None):
-    lock, headless = read("environment.lock"), read("environment-headless.lock")
-    return tool.requirements(environment or read("environment.yml"), lock, headless)
-
-
-def pins(requirements):
-    return dict(re.findall(r"^([a-z0-9-]+)==(\S+)", requirements, re.M))
 
 
 def run(*command, **options):
     return subprocess.run(
         command, capture_output=True, text=True, timeout=SECONDS, check=False, **options
     )
-
-
-# --- What goes into the image -----------------------------------------------------------------
-
-
-def test_the_image_has_what_environment_yml_marks_and_no_more():
-    assert tool.marked_packages(read("environment.yml")) == {
-        "oneflow",
-        "numpy",
-        "nvidia-cublas-cu11",
-        "nvidia-cudnn-cu11",
-        "opencv-python",  # for preprocess and postprocess
-    }
-    found = pins(derived())
-    assert found.items() >= {"oneflow": "0.9.0", "numpy": "1.26.4", "protobuf": "3.20.3"}.items()
-    assert not found.keys() & {"nvidia-pytriton", "jupyterlab", "opencv-python", "pytest"}
-
-
-def test_the_tool_prints_it_where_only_the_standard_library_is():
-    printed = run(sys.executable, "-I", "-S", ROOT / "tools" / "image_requirements.py")
-    assert printed.stdout == derived(), printed.stderr
-
-
-def test_the_resolver_finds_the_same_packages(tmp_path):
-    """uv, asked for the marked packages at the versions of the lock, needs just these."""
-    wanted = tmp_path / "wanted.in"
-    wanted.write_text("\n".join(sorted(tool.marked_packages(read("environment.yml")))))
-    done = run(
-        *(COMMANDS / "uv", "pip", "compile", "--quiet", "--no-header", "--no-annotate"),
-        *("--python-version", "3.10", "--python-platform", "x86_64-manylinux_2_35"),
-        *("--only-binary", ":all:", "--constraint", ROOT / "environment-conda.lock", wanted),
-    )
-    assert done.returncode == 0, done.stderr
-    headless = {"opencv-python-headless": pins(derived())["opencv-python-headless"]}
-    assert pins(done.stdout) | headless == pins(derived()) | {"opencv-python": "4.11.0.86"}
-
-
-def test_it_can_be_installed_by_its_hashes(tmp_path):
-    requirements = tmp_path / "requirements.txt"
-    requirements.write_text(derived())
-    done = run(
-        *(COMMANDS / "uv", "pip", "install", "--dry-run", "--python", sys.executable),
-        *("--target", tmp_path / "packages", "--only-binary", ":all:", "--require-hashes"),
-        *("--requirement", requirements),
-    )
-    assert done.returncode == 0, done.stderr
-    assert f"Would install {len(pins(derived()))} packages" in done.stderr
-
-
-def test_the_opencv_of_the_image_is_the_headless_one():
-    environment = "# Pictures [image]\n- opencv-python==4.11.0.86\n# Plots\n- matplotlib==3.10.9\n"
-    assert pins(derived(environment)) == {
-        "opencv-python-headless": "4.11.0.86",
-        "numpy": "1.26.4",
-    }
-
-
-def test_a_list_without_a_mark_is_refused():
-    with pytest.raises(ValueError, match=r"no group of packages for the image: end the comment"):
-        derived("# The model\n- oneflow==0.9.0\n")
-
-
-def test_a_package_that_is_not_locked_is_refused():
-    with pytest.raises(ValueError, match=r"environment\.lock lacks 'flask': run \"make lock\""):
-        derived("# Web [image]\n- flask==3.1.0\n")
 
 
 # --- What is sent to the engine ---------------------------------------------------------------
@@ -148,7 +60,7 @@ def test_the_dockerfile_is_clean():
         (":24.10-py3\n", "\n", "DL3006"),
         ("--no-cache-dir ", "", "DL3042"),
         ("USER 1000:1000", "USER root", "DL3002"),
-        ("requirements.txt \\", "$UNQUOTED \\", "SC2086"),
+        ("requirements.lock \\", "$UNQUOTED \\", "SC2086"),
         ('"--model-repository=/models"]', "", "DL3025"),
     ],
 )
