@@ -64,7 +64,7 @@ GRAPH_MISTAKES = {
         "parameter",
     ),
 }  # fmt: skip
-#: To refuse these, Triton starts a stub, which takes seconds. "batch_in_dims" is refused in the same
+#: To refuse these, Triton starts a stub, which takes seconds. "batch_in_dims" is refused in that
 #: way, by the rules of the backend, which the check shares.
 BY_A_STUB = ("wrong_names", "wrong_type", "bad_parameter", "half_copied", "nested", "labels")
 ENSEMBLE_MISTAKES = {
