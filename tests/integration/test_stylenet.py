@@ -8,6 +8,7 @@ import oneflow as flow
 import onnxruntime
 import pytest
 
+from serving_kit import stylenet
 from serving_kit.client.images import load_image
 from serving_kit.paths import CAT
 from serving_kit.stylenet.network import load_stylenet, load_textbook_stylenet
@@ -70,3 +71,10 @@ def test_with_oneflows_own_norm_it_is_the_same():
     with flow.no_grad():
         textbook = load_textbook_stylenet(3)(flow.tensor(cat)).numpy()
     assert np.abs(textbook - paint(cat, 3)).max() < 0.01
+
+
+def test_what_the_package_names_is_there():
+    assert dir(stylenet) == sorted(stylenet.__all__)
+    assert all(getattr(stylenet, name) is not None for name in stylenet.__all__)
+    with pytest.raises(AttributeError, match=r"'serving_kit.stylenet' has no attribute 'load'"):
+        stylenet.load  # noqa: B018
