@@ -78,6 +78,19 @@ def test_saved_one_folder_too_deep(folder):
     assert "saved one folder too deep; move it up" in refused(folder)
 
 
+def test_saved_one_folder_too_high(folder):
+    sentence = refused(folder / "model")
+    assert "the graph was saved one folder too high; save it with flow.save(graph, " in sentence
+
+
+def test_an_mlir_that_is_too_large(folder):
+    with (folder / "model.mlir").open("ab") as file:
+        file.truncate(10**12)  # takes no room on the disk
+    assert "has 1,000,000,000,000 bytes, which no graph's text has; save it again" in refused(
+        folder
+    )
+
+
 @pytest.mark.parametrize("keep", [0.5, 0.9, 0.99])
 def test_a_truncated_mlir(folder, keep):
     mlir = folder / "model.mlir"

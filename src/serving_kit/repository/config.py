@@ -1,7 +1,7 @@
 """Read and write config.pbtxt as Triton's own ``ModelConfig`` protobuf.
 
 ``config_for`` makes the configuration of any graph that ``flow.save`` wrote; the rules for names,
-types, dims and the batch are the backend's own (``backends/oneflow/model_config.py``).
+types, dims and the batch are the backend's own (``oneflow_backend.model_config``).
 """
 
 import stat
