@@ -84,7 +84,7 @@ main() {
     check
     return
   fi
-  uv=$(PATH=$PATH:$PWD/.venv/bin:$PWD/.venv/.uv/bin type -P uv) || {
+  uv=$(PATH=$PATH:$PWD/.venv/bin type -P uv) || {
     echo 'lock: uv was not found on PATH or in .venv: install it, for example with pip.' >&2
     exit 1
   }

@@ -17,11 +17,11 @@ unset PIP_CONSTRAINT PIP_NO_BINARY PIP_PREFIX PIP_REQUIRE_VIRTUALENV PIP_TARGET 
 
 cd -P -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
 venv=$PWD/.venv
+PATH=${PATH/"$venv/bin:"/} # .venv may be activated, and is emptied before anything is installed
 stamp=$venv/.set-up-stamp
 own_uv=$venv/.uv
 oldest_uv=0.6.0 # that was tried
 venv_gb=8       # 5.2 GB installed, and what uv unpacks meanwhile
-cache_gb=6
 lock=requirements.txt
 [ ! -e environment.yml ] || lock=environment.lock
 
@@ -143,8 +143,8 @@ configure_uv() {
     export UV_SYSTEM_CERTS=${UV_SYSTEM_CERTS:-true} UV_NATIVE_TLS=${UV_NATIVE_TLS:-true}
   fi
   cache=$("$uv" cache dir)
-  mkdir -p -- "$cache" 2>/dev/null && [ -w "$cache" ] && has_room "$cache" "$cache_gb" && return
-  echo "uv's cache $cache is not writable or has no room for $cache_gb GB: it is left aside."
+  mkdir -p -- "$cache" 2>/dev/null && [ -w "$cache" ] && has_room "$cache" 6 && return
+  echo "uv's cache $cache is not writable or has no room for 6 GB: it is left aside."
   export UV_CACHE_DIR=$venv/.cache
 }
 
@@ -188,7 +188,6 @@ if ! flock --nonblock 9; then
 fi
 is_current && exit
 trap 'echo "Interrupted: the next run begins again with what was downloaded."; exit 130' INT TERM
-SECONDS=0 flaw=''
 # A shim of pyenv fails unless its Python was selected: what lies behind it goes on PATH, too.
 PATH+=$(type -aP python3 "${HOME:-}/.pyenv/shims/python3" | sed -n 's|/shims/python3$||p' |
   while IFS= read -r pyenv; do printf ':%s' "$pyenv"/versions/3.10.*/bin; done) || true

@@ -32,7 +32,7 @@ RUN_BY = {
     "make lab": "test_make_lab",
     "make html": "tests/browser/test_html.py, which calls what the verb calls",
     "make demo.zip": "test_demo_zip.py, likewise",
-    # There is no conda in CI: test_set_up.py installs the list the way conda has pip do it.
+    # There is no conda in CI: test_environment.py has pip read the list as conda has it do.
     "conda env create -f environment.yml": "not run",
 }
 

@@ -24,9 +24,8 @@ PYTHON = Path(sys._base_executable).resolve()
 UV = Path(sys.executable).with_name("uv")
 # fmt: off
 TOOLS = [
-    "awk", "bash", "cat", "cut", "df", "dirname", "du", "env", "find", "flock", "getconf", "grep",
-    "head", "ln", "mkdir", "mv", "readlink", "rm", "rmdir", "sed", "sha256sum", "sh", "sort",
-    "tail", "uname",
+    "awk", "bash", "cat", "cut", "df", "dirname", "du", "find", "flock", "getconf", "grep", "ln",
+    "mkdir", "mv", "rm", "rmdir", "sed", "sha256sum", "sh", "sort", "uname",
 ]
 BACKEND = [
     "hatchling", "editables", "packaging", "pathspec", "pluggy", "tomli", "trove-classifiers",
@@ -546,6 +545,16 @@ def test_after_a_change_it_is_made_anew(machine, change):
     assert not (machine.kit / ".venv/left-over").exists()
     assert machine.synced() == ["tqdm" if change is new_list else "iniconfig", *BACKEND]
     assert machine.install() == ""
+
+
+def test_an_activated_venv_is_made_anew(machine):
+    machine.install()
+    machine.list("tqdm")
+    activated = machine.kit / ".venv/bin"
+    (activated / "python3.10").symlink_to(PYTHON)
+    machine.stand_in(folder=activated)
+    machine.install(PATH=f"{activated}:{machine.commands}")
+    assert machine.python() == machine.commands / "python3.10"
 
 
 # --- For real ---------------------------------------------------------------------------------

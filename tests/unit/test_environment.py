@@ -1,7 +1,11 @@
 """The list of dependencies and its locks agree, and conda can read the list."""
 
 import hashlib
+import os
 import re
+import shutil
+import subprocess
+import sys
 from importlib import metadata
 from pathlib import Path
 
@@ -140,6 +144,23 @@ def test_headless_lock_is_the_same_opencv():
 def test_conda_lock_has_the_versions_of_the_lock_without_hashes():
     assert versions("environment-conda.lock") == versions("environment.lock")
     assert "--hash" not in read("environment-conda.lock")
+
+
+def test_pip_reads_the_list_as_conda_has_it_do(tmp_path):
+    """It finds all in this environment but the kit itself, which is always built."""
+    listed = tmp_path / "condaenv.requirements.txt"
+    listed.write_text("\n".join(pip_section()))
+    shutil.copy(ROOT / "environment-conda.lock", tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-m", "pip", "install", "--dry-run", "--no-build-isolation", "-r", listed],
+        cwd=ROOT,
+        env={**os.environ, "PIP_NO_INDEX": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "Would install serving-kit-0.1.0"
 
 
 def test_build_backend_is_locked():
