@@ -127,7 +127,7 @@ BROKEN = {
         lambda model: append(
             model, 'parameters { key: "max_retrys" value: { string_value: "2" } }'
         ),
-        "parameter max_retrys is unknown; the backend has: max_retries",
+        "parameter max_retrys is unknown; the backend has: batch_sizes, ",
     ),
     "a GPU that is not there": (
         lambda model: edit(model, "KIND_CPU", "KIND_GPU\n    gpus: [ 0 ]"),
