@@ -63,6 +63,15 @@ def test_names_types_dims_and_batch_are_checked():
     assert "INPUT_0 has dims [8, 3], but the graph has [3, 8] (without the b" in refused(
         check_config, config, FOLDER
     )
+    config["input"][0]["dims"] = [1, 3, 8]
+    assert "has dims [1, 3, 8], but the graph has [3, 8] (without the batch, which Tr" in refused(
+        check_config, config, FOLDER
+    )
+    config = make_config(max_batch_size=0)
+    config["input"][0]["dims"] = [3, 8]
+    assert "has dims [3, 8], but the graph has [1, 3, 8] (with every dimension" in refused(
+        check_config, config, FOLDER
+    )
     folder = GraphFolder(FOLDER.path, FOLDER.inputs, (TensorSpec("y", FLOAT32, ()),), ())
     assert "OUTPUT_0 has the shape [] in the graph, without a batch of 1 in front" in refused(
         check_config, make_config(), folder
