@@ -61,13 +61,24 @@ def test_what_config_pbtxt_leaves_out_is_read_from_the_graph(request, name, dims
         assert (entry["data_type"], entry["dims"]) == ("TYPE_FP32", dims)
 
 
-def test_without_auto_completion_the_checks_are_the_same(tmp_path, make_tiny_model):
-    model = make_tiny_model()
-    config = model.folder / "config.pbtxt"
-    config.write_text(config.read_text().replace("[ 3 ]", "[ 4 ]"))
-    (tmp_path / "models").mkdir()
-    model.folder.rename(tmp_path / "models" / model.name)
-    server = TritonServer(tmp_path / "models", options=["--disable-auto-complete-config"])
+@pytest.fixture
+def own_repository(tmp_path, tiny, tiny_version):
+    """A repository of a test's own, with the tiny graph as the model "tiny"."""
+    model = tmp_path / "models" / "tiny"
+    model.mkdir(parents=True)
+    (model / "1").symlink_to(tiny_version)
+    (model / "config.pbtxt").write_text(tiny.CONFIG)
+    return model.parent
+
+
+def test_the_checks_are_the_same_without_auto_completion_and_beside_stray_modules(
+    own_repository, tiny, tmp_path, monkeypatch
+):
+    (own_repository / "tiny" / "config.pbtxt").write_text(tiny.CONFIG.replace("[ 3 ]", "[ 4 ]"))
+    for name in ("json", "numpy"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('not this one')")
+    monkeypatch.chdir(tmp_path)
+    server = TritonServer(own_repository, options=["--disable-auto-complete-config"])
     with pytest.raises(ServerError, match=r"INPUT_0 has dims \[4\], but the graph has \[3\]"):
         server.start()
 
@@ -197,13 +208,8 @@ def test_a_poisonous_request_ends_as_its_own_error_and_harms_no_other(slow_model
 
 
 @pytest.fixture
-def own_server(tmp_path, tiny_version):
-    """A server of a test's own, with the tiny graph as the model "tiny"."""
-    model = tmp_path / "models" / "tiny"
-    model.mkdir(parents=True)
-    (model / "1").symlink_to(tiny_version)
-    (model / "config.pbtxt").write_text('backend: "oneflow"')
-    with TritonServer(model.parent, model_control=True) as server:
+def own_server(own_repository):
+    with TritonServer(own_repository, model_control=True) as server:
         yield server
 
 
