@@ -1,9 +1,18 @@
 """The operators of a saved job: what each reads and writes, and the order to go through them."""
 
+from oneflow._oneflow_internal.nn.graph import LoadSerializedJobFromIR
 from oneflow.core.job.job_pb2 import Job
 from oneflow.core.operator.op_conf_pb2 import OperatorConf
 
 from oneflow_backend import topological
+from oneflow_backend.graph_folder import GraphFolder
+
+
+def read_job(folder: GraphFolder) -> Job:
+    """Return the job of a saved graph."""
+    job = Job()
+    job.ParseFromString(LoadSerializedJobFromIR(str(folder.mlir)))
+    return job
 
 
 def inputs_of(op: OperatorConf) -> list[tuple[str, int, str]]:
