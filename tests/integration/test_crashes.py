@@ -12,7 +12,7 @@ import oneflow as flow
 import pytest
 from oneflow import nn
 
-from serving_kit.server.triton import HOST
+from serving_kit.server.ports import HOST
 
 SECONDS = 60
 CLIENTS = 4
