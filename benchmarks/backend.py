@@ -12,8 +12,10 @@ import numpy as np
 import psutil
 
 from oneflow_backend.graph_folder import read_graph_folder
+from oneflow_backend.isolation import IsolatedGraph
+from oneflow_backend.worker_process import environment as worker_environment
 from report import Section, Table
-from served import MB, style_graph, worker_environment
+from served import MB, style_graph
 from serving_kit.models import SIZE
 from turns import take_turns, turn_of
 
@@ -53,10 +55,8 @@ def export_identity(path: Path) -> None:
     subprocess.run([sys.executable, "-c", code, path], check=True, stderr=subprocess.DEVNULL)
 
 
-def isolated(path: Path, rows: int | None = None, sizes: list[int] | None = None):
+def isolated(path: Path, rows: int | None = None, sizes: list[int] | None = None) -> IsolatedGraph:
     """Return a graph in a worker process, as the backend has it."""
-    from oneflow_backend.isolation import IsolatedGraph
-
     return IsolatedGraph(
         read_graph_folder(path), "cpu", rows=rows, batch_sizes=sizes, run_seconds=60, retries=3,
         log=print,
@@ -130,7 +130,7 @@ def loading(graphs: dict[str, Path], batch_sizes: list[list[int]]) -> Table:
             began = time.perf_counter()
             graph = isolated(path, 4, sizes)
             seconds = time.perf_counter() - began
-            process = psutil.Process(graph._started.process.pid)
+            process = psutil.Process(graph.worker_pid)
             plans = ", ".join(map(str, [1, *sizes]))
             rows.append([name, plans, seconds, process.memory_info().rss / MB])
             graph.close()

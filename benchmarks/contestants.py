@@ -51,15 +51,15 @@ def oneflow(layout: str, way: str, image: np.ndarray) -> Callable[[], np.ndarray
     """Return a run of a layout in OneFlow, from array to array."""
     import oneflow as flow
 
-    # Before anything is run, as in the backend's workers: it says how OneFlow shall use threads.
-    import oneflow_backend.saved_graph  # noqa: F401
+    # Before anything is run, as in the backend's workers: it says how OneFlow is to use threads.
+    from oneflow_backend.saved_graph import SavedGraph
     from serving_kit.export.version import InferenceGraph
 
     if layout == "folder":
-        return saved(Path(way), image)
+        return saved(SavedGraph(way), image)
     model = LAYOUT_LOADERS[layout](image.shape)
     if way == "saved graph":
-        return saved(export(model, image), image)
+        return saved(SavedGraph(export(model, image)), image)
     call = InferenceGraph(model) if way == "graph" else model
 
     def run() -> np.ndarray:
@@ -78,11 +78,8 @@ def export(model, image: np.ndarray) -> Path:
     return version / "model"
 
 
-def saved(path: Path, image: np.ndarray) -> Callable[[], np.ndarray]:
+def saved(graph, image: np.ndarray) -> Callable[[], np.ndarray]:
     """Return a run of a saved graph, without its source."""
-    from oneflow_backend.saved_graph import SavedGraph
-
-    graph = SavedGraph(path)
     return lambda: graph(image)[0]
 
 

@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 
 from contestants import LAYOUTS, WAYS
 from oneflow_backend.openblas import VARIABLE
+from oneflow_backend.worker_process import environment as worker_environment
 from report import SPREAD, Ratio, Section, Table, quotient, spread
-from served import worker_environment
 from serving_kit.client.images import load_image
 from serving_kit.models import SIZE
 from serving_kit.paths import CAT, WEIGHTS

@@ -1,20 +1,14 @@
 """What several questions need of a server: a repository of their own, and its processes."""
 
-import importlib
 from pathlib import Path
 
 import psutil
 
-import oneflow_backend.graph_folder  # noqa: F401  (puts the backend's folder on sys.path)
 from serving_kit.models import ONE_STYLE, repository_for
 from serving_kit.server import supervisor
 from serving_kit.server.triton import TritonServer
 
 MB = 1_000_000
-
-
-#: What the backend adds to the environment of its workers.
-worker_environment = importlib.import_module("oneflow_backend.isolation").environment
 
 
 def style_graph() -> Path:

@@ -15,8 +15,9 @@ import tritonclient.http as httpclient
 from matplotlib.figure import Figure
 from tritonclient.utils import np_to_triton_dtype
 
+from oneflow_backend.worker_process import environment as worker_environment
 from report import Ratio, Section, Table, quotient
-from served import style_graph, worker_environment
+from served import style_graph
 from serving_kit.client.images import load_image
 from serving_kit.models import ONE_STYLE as MODEL
 from serving_kit.models import SIZE

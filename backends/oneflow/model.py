@@ -7,6 +7,13 @@ are called INPUT_0, INPUT_1, ... and its outputs OUTPUT_0, OUTPUT_1, ..., in the
 OneFlow itself is not imported here: it runs in a worker process (``isolation.py``).
 """
 
+import sys
+
+# The folder that Triton was started in comes first on the path of its stub: a json.py that lies
+# there would be imported in place of Python's own.
+if "" in sys.path:
+    sys.path.remove("")
+
 import json
 from pathlib import Path
 
@@ -14,8 +21,9 @@ import numpy as np
 import triton_python_backend_utils as pb_utils
 
 from oneflow_backend.graph_folder import GraphFolderError, read_graph_folder
-from oneflow_backend.isolation import GraphRefused, IsolatedGraph, WorkerDied, WorkerError
+from oneflow_backend.isolation import GraphRefused, IsolatedGraph
 from oneflow_backend.model_config import check_config, complete, read_settings
+from oneflow_backend.worker_process import WorkerDied, WorkerError
 
 RESTARTS = "oneflow_worker_restarts_total"
 
@@ -140,7 +148,7 @@ class TritonPythonModel:
             rows = self._place(group)
             self.graph.run(rows)
         except WorkerDied as death:
-            if len(group) > 1:  # one of them may be poison; the others shall not suffer for it
+            if len(group) > 1:  # one of them may be poison, which must not harm the others
                 one_by_one = (self._answer_together([e], requests, copied=True) for e in group)
                 return [pair for pairs in one_by_one for pair in pairs]
             return [(group[0][0], _error(str(death), pb_utils.TritonError.UNAVAILABLE))]

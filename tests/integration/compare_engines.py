@@ -1,8 +1,8 @@
 """Run every operator that may be run one by one in both of OneFlow's engines.
 
-``compare_engines.py FOLDER`` prints a line of JSON: the operators that may be, the names of the
-cases that need another, and for each case below the kinds of the operators in its graph, whether it
-was run one by one, and whether both engines gave the same bits.
+``compare_engines.py FOLDER`` prints a line of JSON: the kinds of the operators in one graph of all
+cases below, the names of the cases for which the engines differ in a bit, and whether each of
+``OTHERS`` is run one by one.
 """
 
 import json
@@ -12,11 +12,13 @@ from pathlib import Path
 
 import numpy as np
 import oneflow as flow
+from export_graphs import save_graph
 from oneflow import nn
 from oneflow.nn import functional
 
-from oneflow_backend.saved_graph import OPERATORS, SavedGraph
-from serving_kit.export.version import export_version
+from oneflow_backend.graph_folder import read_graph_folder
+from oneflow_backend.job import read_job
+from oneflow_backend.saved_graph import SavedGraph
 
 
 def indices(tensor, *shape):
@@ -157,23 +159,48 @@ class Function(nn.Module):
         return self.function(*tensors)
 
 
-def compare(function, shapes, folder):
-    """Return the kinds of operators of a graph, and whether both engines agree on it."""
+class All(nn.Module):
+    """The results of all cases. Cases share inputs: those of one shape, in their order.
+
+    Args:
+        cases: as ``CASES`` and ``OTHERS`` have them.
+    """
+
+    def __init__(self, cases):
+        super().__init__()
+        functions = [function for function, *_ in cases]
+        self.cases = nn.ModuleList(
+            [f if isinstance(f, nn.Module) else Function(f) for f in functions]
+        )
+        #: A shape, and a number among the inputs of that shape, for each input of each case.
+        wanted = [
+            [(shape, shapes[:i].count(shape)) for i, shape in enumerate(shapes)]
+            for _, *shapes in cases
+        ]
+        self.inputs = sorted({each for inputs in wanted for each in inputs})
+        self.places = [[self.inputs.index(each) for each in inputs] for inputs in wanted]
+
+    def forward(self, *inputs):
+        return tuple(
+            case(*(inputs[place] for place in places))
+            for case, places in zip(self.cases, self.places, strict=True)
+        )
+
+
+def save(cases, folder):
+    """Save a graph of some cases, without a run; return values for its inputs."""
+    module = All(cases).eval()
     random = np.random.default_rng(0)
-    inputs = [random.standard_normal(shape).astype(np.float32) for shape in shapes]
-    module = function if isinstance(function, nn.Module) else Function(function)
-    export_version(module.eval(), inputs, folder)
-    cores = os.sched_getaffinity(0)
-    stay_on({min(cores)})  # where the graph's engine is chosen, and does not crash
-    answers = []
-    for where in ({min(cores)}, cores):
-        stay_on(where)
-        with SavedGraph(folder / "model") as graph:
-            answers.append(graph(*inputs))
-            kinds = {op.user_conf.op_type_name for op in graph._job.net.op} - {""}
-            by_one = graph.one_by_one
-    equal = all(np.array_equal(a, b) for a, b in zip(*answers, strict=True))
-    return {"kinds": sorted(kinds), "one by one": by_one, "equal": equal}
+    inputs = [random.standard_normal(shape).astype(np.float32) for shape, _ in module.inputs]
+    save_graph(module, inputs, folder)
+    return inputs
+
+
+def run(folder, inputs, cores):
+    """Return what a saved graph gives on these cores, and whether it was run one by one."""
+    stay_on(cores)
+    with SavedGraph(folder) as graph:
+        return graph(*inputs), graph.one_by_one
 
 
 def stay_on(cores):
@@ -182,10 +209,32 @@ def stay_on(cores):
         os.sched_setaffinity(int(thread.name), cores)
 
 
+def main(folder):
+    cores = os.sched_getaffinity(0)
+    one = {min(cores)}  # where the graph's engine is chosen, and does not crash
+    stay_on(one)
+    inputs = save(CASES.values(), folder / "all")
+    as_graph, was_by_one = run(folder / "all", inputs, one)
+    by_one, is_by_one = run(folder / "all", inputs, cores)
+    assert (was_by_one, is_by_one) == (False, True)
+    others = {}
+    for name, case in OTHERS.items():
+        save([case], folder / name)
+        with SavedGraph(folder / name) as graph:
+            others[name] = graph.one_by_one
+    ops = read_job(read_graph_folder(folder / "all")).net.op
+    found = {
+        "kinds": sorted({op.user_conf.op_type_name for op in ops}),
+        "differ": [
+            name
+            for name, a, b in zip(CASES, as_graph, by_one, strict=True)
+            if not np.array_equal(a, b)
+        ],
+        "others": others,
+    }
+    print(json.dumps(found), flush=True)
+
+
 if __name__ == "__main__":
-    found = {}
-    for name, (function, *shapes) in (CASES | OTHERS).items():
-        found[name] = compare(function, shapes, Path(sys.argv[1]) / name / "1")
-    answer = {"operators": sorted(OPERATORS), "others": [*OTHERS], "cases": found}
-    print(json.dumps(answer), flush=True)
+    main(Path(sys.argv[1]))
     os._exit(0)

@@ -1,6 +1,7 @@
-"""A small StyleNet, and the servers that tests share: one to ask, one to load models into."""
+"""A small StyleNet, a tiny graph, and servers that tests share: one with models, one without."""
 
 import contextlib
+import gc
 import itertools
 import shutil
 import time
@@ -10,7 +11,7 @@ import numpy as np
 import psutil
 import pytest
 import tritonclient.http as httpclient
-from tritonclient.utils import InferenceServerException
+from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
 from serving_kit.client.inference import infer
 from serving_kit.errors import ServerError
@@ -52,6 +53,68 @@ def small_repository(tmp_path, small_version):
 def small_config(name):
     text = (MODEL_REPOSITORY / "fast_neural_style" / "configs" / "cpu.pbtxt").read_text()
     return text.replace("fast_neural_style", name).replace("256, 256", f"{SIZE}, {SIZE}")
+
+
+@pytest.fixture(scope="session")
+def save_graph():
+    """Saves a module as a version, without a run: OneFlow 0.9.0 may crash on a short graph."""
+    import oneflow as flow
+
+    from serving_kit.export.version import InferenceGraph
+
+    def save_graph(module, examples, version):
+        graph = InferenceGraph(module.eval())
+        graph._compile(*map(flow.tensor, examples))
+        version.mkdir(parents=True)
+        flow.save(graph, str(version / "model"))
+        del graph
+        gc.collect()
+
+    return save_graph
+
+
+class Tiny:
+    """A graph of a few bytes for three numbers, and what it gives."""
+
+    W, B = np.float32([0.5, -2, 3]), np.float32([1, 0, -1])
+    EXAMPLE = np.float32([[1, 2, 3]])
+    CONFIG = """\
+backend: "oneflow"
+max_batch_size: 1
+input [ { name: "INPUT_0" data_type: TYPE_FP32 dims: [ 3 ] } ]
+output [ { name: "OUTPUT_0" data_type: TYPE_FP32 dims: [ 3 ] } ]
+instance_group [ { kind: KIND_CPU } ]
+"""
+
+    def expected(self, x, w=W):
+        return 1 / (1 + np.exp(-(x * w + self.B)))
+
+    def module(self, w=W):
+        import oneflow as flow
+        from oneflow import nn
+
+        class Module(nn.Module):
+            def __init__(self, b):
+                super().__init__()
+                self.w, self.b = nn.Parameter(flow.tensor(w)), nn.Parameter(flow.tensor(b))
+
+            def forward(self, x):
+                return flow.sigmoid(x * self.w + self.b)
+
+        return Module(self.B)
+
+
+@pytest.fixture(scope="session")
+def tiny():
+    return Tiny()
+
+
+@pytest.fixture(scope="session")
+def tiny_version(tmp_path_factory, tiny, save_graph):
+    """A version folder of the tiny graph."""
+    version = tmp_path_factory.mktemp("tiny") / "1"
+    save_graph(tiny.module(), [tiny.EXAMPLE], version)
+    return version
 
 
 @pytest.fixture
@@ -109,6 +172,19 @@ class Model:
     def infer(self, image):
         return infer(image, model=self.name, url=self.server.url)
 
+    def send(self, *arrays, version=""):
+        """Send INPUT_0, INPUT_1, ...; return the outputs by their names."""
+        inputs = [
+            httpclient.InferInput(f"INPUT_{i}", array.shape, np_to_triton_dtype(array.dtype))
+            for i, array in enumerate(arrays)
+        ]
+        for tensor, array in zip(inputs, arrays, strict=True):
+            tensor.set_data_from_numpy(array)
+        with self.client() as client:
+            response = client.infer(self.name, inputs, model_version=version)
+        names = [output["name"] for output in response.get_response()["outputs"]]
+        return {name: response.as_numpy(name) for name in names}
+
     def log(self):
         """What the backend has said about this model."""
         lines = self.server.log().splitlines()
@@ -161,6 +237,20 @@ def empty_model(model_called):
 def small_model(empty_model, small_version):
     """The small StyleNet as a model of a test's own, not loaded yet, to be broken."""
     return fill(empty_model, small_version)
+
+
+@pytest.fixture(scope="session")
+def make_tiny_model(loading_server, tiny_version):
+    """Makes models of the tiny graph, not loaded yet; nothing unloads or removes them."""
+
+    def make_tiny_model(config=Tiny.CONFIG):
+        model = Model(loading_server, f"model_{next(_numbers)}")
+        model.folder.mkdir()
+        shutil.copytree(tiny_version, model.folder / "1")
+        model.write_config(config)
+        return model
+
+    return make_tiny_model
 
 
 @pytest.fixture(scope="session")

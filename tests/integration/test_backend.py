@@ -1,6 +1,5 @@
-"""The backend "oneflow" in a real Triton: right answers, and one sentence for what is wrong."""
+"""The backend "oneflow" in a real Triton: right responses, and one sentence for what is wrong."""
 
-import shutil
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -25,15 +24,14 @@ def client(server):
         yield client
 
 
-def test_served_and_in_process_answers_are_equal(server):
-    images = [random_image(256, seed) for seed in range(3)]
-    served = [infer(image, url=server.url) for image in images]
+def test_served_and_in_process_results_are_equal(server):
+    image = random_image(256)
+    served = infer(image, url=server.url)
     with SavedGraph(server.model_repository / "fast_neural_style" / "1" / "model") as graph:
-        for image, answer in zip(images, served, strict=True):
-            assert np.abs(graph(image)[0] - answer).max() < 0.001
+        assert np.array_equal(graph(image)[0], served)
 
 
-def test_the_pages_configuration_is_served(client):
+def test_the_original_guides_configuration_is_served(client):
     config = client.get_model_config("fast_neural_style")
     assert (config["backend"], config["max_batch_size"]) == ("oneflow", 1)
     assert config["input"][0]["dims"] == config["output"][0]["dims"] == [3, 256, 256]
@@ -69,68 +67,35 @@ def test_triton_refuses_what_does_not_fit(client):
     assert client.is_model_ready("fast_neural_style")
 
 
-def test_a_batch_runs_row_by_row(small_model):
-    edit(small_model.folder, "max_batch_size: 1", "max_batch_size: 4")
-    rows = [random_image(64, seed) for seed in range(3)]
-    small_model.load()
-    together = small_model.infer(np.concatenate(rows))
-    alone = [small_model.infer(row) for row in rows]
-    assert np.array_equal(together, np.concatenate(alone))
-
-
+#: One of each kind; tests/unit/test_graph_folder.py and test_backend_config.py have the others.
 BROKEN = {
-    "no model folder": (
-        lambda model: shutil.rmtree(model / "1" / "model"),
-        "1/model is not a folder: expected the graph there",
-    ),
-    "no mlir": (
-        lambda model: (model / "1" / "model" / "model.mlir").unlink(),
-        "this folder holds a state dict",
-    ),
-    "half copied mlir": (
-        lambda model: cut(model / "1" / "model" / "model.mlir"),
+    "half copied, before its tensors are read": (
+        lambda model: (
+            cut(model / "1" / "model" / "model.mlir"),
+            (model / "config.pbtxt").write_text('backend: "oneflow"'),
+        ),
         "model.mlir ends too early (half copied?)",
+    ),
+    "missing variable": (
+        lambda model: (model / "1" / "model" / "module.b" / "out").unlink(),
+        "module.b/out is missing: the graph has a variable module.b, float32 [3]; copy the folder",
     ),
     "an operator that OneFlow does not have": (
         lambda model: misspell(model / "1" / "model" / "model.mlir"),
         "OneFlow's process died while it loaded: ended with exit code 1 (loc(",
     ),
-    "missing variable": (
-        lambda model: (model / "1" / "model" / "module.paint.norm.beta" / "out").unlink(),
-        "beta/out is missing: the graph has a variable module.paint.norm.beta, float32 [1, 3, 1,",
-    ),
-    "half copied variable": (
-        lambda model: cut(model / "1" / "model" / "module.paint.conv.weight" / "out"),
-        "out has 1944 bytes, but float32 [3, 4, 9, 9] needs 3888; copy the folder again",
-    ),
-    "wrong name": (
-        lambda model: edit(model, "INPUT_0", "IMAGE"),
-        "config.pbtxt of {name} names the inputs IMAGE, but the graph has INPUT_0",
-    ),
-    "wrong type": (
-        lambda model: edit(model, "TYPE_FP32", "TYPE_FP64"),
-        "config.pbtxt of {name}: INPUT_0 is TYPE_FP64, but the graph has TYPE_FP32",
-    ),
     "wrong dims": (
-        lambda model: edit(model, "3, 64, 64", "3, 64, 65"),
-        "config.pbtxt of {name}: INPUT_0 has dims [3, 64, 65], but the graph has [3, 64, 64]",
-    ),
-    "batch in the dims": (
-        lambda model: edit(model, "3, 64, 64", "1, 3, 64, 64"),
-        "has dims [1, 3, 64, 64], but the graph has [3, 64, 64] (without the batch, ",
-    ),
-    "no batch in the dims": (
-        lambda model: edit(model, "max_batch_size: 1", "max_batch_size: 0"),
-        "dims [3, 64, 64], but the graph has [1, 3, 64, 64] (with every dimension",
+        lambda model: edit(model, "[ 3 ]", "[ 4 ]"),
+        "config.pbtxt of {name}: INPUT_0 has dims [4], but the graph has [3] (without the batch",
     ),
     "a mistyped parameter": (
         lambda model: append(
             model, 'parameters { key: "max_retrys" value: { string_value: "2" } }'
         ),
-        "parameter max_retrys is unknown; the backend has: max_retries",
+        "parameter max_retrys is unknown; the backend has: batch_sizes, ",
     ),
     "a GPU that is not there": (
-        lambda model: edit(model, "KIND_CPU", "KIND_GPU\n    gpus: [ 0 ]"),
+        lambda model: edit(model, "KIND_CPU", "KIND_GPU gpus: [ 0 ]"),
         "specifies invalid or unsupported gpu id 0",
     ),
 }
@@ -160,7 +125,7 @@ def append(model, text):
 
 
 @pytest.fixture(scope="module")
-def refusals(make_small_model):
+def refusals(make_tiny_model):
     """What Triton says about each of the broken models; they are loaded side by side."""
 
     def refusal(model):
@@ -168,10 +133,10 @@ def refusals(make_small_model):
             model.load()
         return str(caught.value)
 
-    models = {case: make_small_model() for case in BROKEN}
+    models = {case: make_tiny_model() for case in BROKEN}
     for case, (break_it, _) in BROKEN.items():
         break_it(models[case].folder)
-    with ThreadPoolExecutor(4) as pool:
+    with ThreadPoolExecutor(2) as pool:
         said = pool.map(refusal, models.values())
         return {case: (models[case].name, text) for case, text in zip(models, said, strict=True)}
 

@@ -9,7 +9,6 @@ import ast
 import functools
 import gc
 import http.client
-import importlib
 import importlib.util
 import inspect
 import json
@@ -40,6 +39,7 @@ from tritonclient.utils import InferenceServerException
 
 from oneflow_backend.graph_folder import GraphFolderError, read_graph_folder
 from oneflow_backend.saved_graph import SavedGraph
+from oneflow_backend.worker_process import WorkerError, find_python
 from serving_kit import exercises, models
 from serving_kit.client.images import check_writable, decode_image, read_image, write_image
 from serving_kit.client.inference import infer
@@ -87,7 +87,7 @@ NOT_ON_THE_PAGE = {
     "src/serving_kit/client/perf_analyzer.py": "of the tool of lesson 08; see its own tests",
     "src/serving_kit/client/pictures.py": "limits of stylize_jpeg; lesson 09 and its own tests",
     "src/serving_kit/client/uploads.py": "limits of demo.zip; see its own tests",
-    "backends/oneflow/rebatch.py": "the reasons in one sentence that is there",
+    "backends/oneflow/oneflow_backend/rebatch.py": "the reasons in one sentence that is there",
 }
 #: Words of errors that are only a part of a sentence on the page, or none for a learner, and why.
 PARTS = {
@@ -932,11 +932,10 @@ def _(small_repository, monkeypatch):
 
 @provokes("No Python for the worker")
 def _(monkeypatch):
-    isolation = importlib.import_module("oneflow_backend.isolation")
     monkeypatch.delenv("ONEFLOW_BACKEND_PYTHON", raising=False)
     monkeypatch.setenv("PATH", "/nowhere")
     monkeypatch.setattr(sys, "base_exec_prefix", "/nowhere")
-    return raised(isolation.WorkerError, isolation._python)
+    return raised(WorkerError, find_python)
 
 
 @provokes("No such way to a server")

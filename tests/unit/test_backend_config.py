@@ -1,15 +1,11 @@
 """config.pbtxt against the graph, and the backend's own parameters; as dicts, without Triton."""
 
-import importlib
 from pathlib import Path
 
 import pytest
 
 from oneflow_backend.graph_folder import GraphFolder, GraphFolderError, TensorSpec
-
-# A module of the backend, whose folder serving_kit.graph_folder has put on sys.path.
-config_module = importlib.import_module("oneflow_backend.model_config")
-Settings = config_module.Settings
+from oneflow_backend.model_config import Settings, check_config, complete, read_settings
 
 FLOAT32, INT64 = 2, 6
 FOLDER = GraphFolder(
@@ -22,7 +18,7 @@ FOLDER = GraphFolder(
 
 def make_config(max_batch_size=4, parameters=(), **changes):
     config = {"name": "m", "max_batch_size": max_batch_size, "input": [], "output": []}
-    config |= config_module.complete(config, FOLDER)
+    config |= complete(config, FOLDER)
     config["parameters"] = {key: {"string_value": value} for key, value in dict(parameters).items()}
     return config | changes
 
@@ -42,38 +38,48 @@ def test_a_completed_configuration_is_right(max_batch_size, lead):
     assert [entry["data_type"] for entry in config["input"]] == ["TYPE_FP32", "TYPE_INT64"]
     assert [entry["dims"] for entry in config["input"]] == [[*lead, 3, 8], [*lead, 2]]
     assert config["output"] == [{"name": "OUTPUT_0", "data_type": "TYPE_FP32", "dims": lead}]
-    config_module.check_config(config, FOLDER)
+    check_config(config, FOLDER)
 
 
 def test_what_is_written_is_not_completed():
     config = make_config()
-    assert config_module.complete(config, FOLDER) == {}
-    assert list(config_module.complete(config | {"output": []}, FOLDER)) == ["output"]
+    assert complete(config, FOLDER) == {}
+    assert list(complete(config | {"output": []}, FOLDER)) == ["output"]
 
 
 def test_names_types_dims_and_batch_are_checked():
-    check = config_module.check_config
     config = make_config()
     config["input"][1]["name"] = "INPUT_2"
     assert "names the inputs INPUT_0, INPUT_2, but the graph has INPUT_0, INPUT_1" in refused(
-        check, config, FOLDER
+        check_config, config, FOLDER
     )
     config = make_config()
     config["output"][0]["data_type"] = "TYPE_FP16"
-    assert "OUTPUT_0 is TYPE_FP16, but the graph has TYPE_FP32" in refused(check, config, FOLDER)
+    assert "OUTPUT_0 is TYPE_FP16, but the graph has TYPE_FP32" in refused(
+        check_config, config, FOLDER
+    )
     config = make_config()
     config["input"][0]["dims"] = [8, 3]
     assert "INPUT_0 has dims [8, 3], but the graph has [3, 8] (without the b" in refused(
-        check, config, FOLDER
+        check_config, config, FOLDER
+    )
+    config["input"][0]["dims"] = [1, 3, 8]
+    assert "has dims [1, 3, 8], but the graph has [3, 8] (without the batch, which Tr" in refused(
+        check_config, config, FOLDER
+    )
+    config = make_config(max_batch_size=0)
+    config["input"][0]["dims"] = [3, 8]
+    assert "has dims [3, 8], but the graph has [1, 3, 8] (with every dimension" in refused(
+        check_config, config, FOLDER
     )
     folder = GraphFolder(FOLDER.path, FOLDER.inputs, (TensorSpec("y", FLOAT32, ()),), ())
     assert "OUTPUT_0 has the shape [] in the graph, without a batch of 1 in front" in refused(
-        check, make_config(), folder
+        check_config, make_config(), folder
     )
 
 
 def test_defaults():
-    assert config_module.read_settings(make_config()) == Settings(None, 30.0, 3, False)
+    assert read_settings(make_config()) == Settings(None, 30.0, 3, False)
 
 
 def test_parameters_are_read():
@@ -86,12 +92,12 @@ def test_parameters_are_read():
             "EXECUTION_ENV_PATH": "somewhere",
         }
     )
-    assert config_module.read_settings(config) == Settings((2, 4), 2.5, 0, True)
+    assert read_settings(config) == Settings((2, 4), 2.5, 0, True)
 
 
 def test_no_batches_at_all():
     config = make_config(parameters={"batch_sizes": ""})
-    assert config_module.read_settings(config).batch_sizes == ()
+    assert read_settings(config).batch_sizes == ()
 
 
 @pytest.mark.parametrize(
@@ -105,8 +111,8 @@ def test_no_batches_at_all():
         ("run_timeout_seconds", "soon", "must be a number of seconds above 0"),
         ("max_retries", "-1", 'must be a whole number, 0 or more, as "3"'),
         ("reject_non_finite", "maybe", 'must be "true" or "false"'),
-        ("max_retrys", "3", "parameter max_retrys is unknown; the backend has: max_retries"),
+        ("max_retrys", "3", "parameter max_retrys is unknown; the backend has: batch_sizes, run_"),
     ],
 )
 def test_a_wrong_parameter_is_told(key, value, expected):
-    assert expected in refused(config_module.read_settings, make_config(parameters={key: value}))
+    assert expected in refused(read_settings, make_config(parameters={key: value}))

@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
+from oneflow_backend import openblas
 from oneflow_backend.openblas import environment
-from serving_kit.paths import BACKENDS
 
 HASWELL = {"OPENBLAS_CORETYPE": "HASWELL"}
 CPUS = {
@@ -50,7 +50,7 @@ def test_a_cpu_that_cannot_be_looked_at(tmp_path):
 
 def test_on_the_command_line_it_prints_what_env_takes():
     done = subprocess.run(
-        [sys.executable, BACKENDS / "oneflow" / "openblas.py"],
+        [sys.executable, openblas.__file__],
         env={},
         capture_output=True,
         text=True,

@@ -1,10 +1,12 @@
 """What the Triton backend "oneflow" is made of: OneFlow, NumPy and the standard library only.
 
 - ``graph_folder`` reads and checks what ``flow.save`` wrote, without OneFlow;
-- ``saved_graph`` runs it, ``one_by_one`` operator by operator, ``rebatch`` for more rows at once;
-- ``isolation`` keeps it in a process of its own, ``worker``, with which it shares
-  ``shared_tensors``;
 - ``model_config`` compares a config.pbtxt with it;
+- ``isolation`` keeps the graph in a process of its own: ``worker_process`` is this process seen
+  from outside, ``worker`` what runs in it, ``shared_tensors`` the memory of both;
+- ``saved_graph`` runs the graph there, ``one_by_one`` operator by operator; ``rebatch`` rewrites it
+  for more rows at once, ``proof`` compares that with single rows; ``job`` and ``topological`` serve
+  both;
 - ``openblas`` chooses the kernels for this CPU.
 
 Triton's side is ``model.py`` in the folder above. Notebooks and the kit import the same package.

@@ -3,7 +3,6 @@
 Works on the configuration as a dict, in the form in which Triton hands it to a backend.
 """
 
-import difflib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -43,8 +42,7 @@ def read_settings(config: dict) -> Settings:
         if key not in readers:
             if key != key.lower():  # EXECUTION_ENV_PATH and the like are the python backend's
                 continue
-            near = difflib.get_close_matches(key, readers, n=1) or [", ".join(readers)]
-            raise GraphFolderError(f"{place} is unknown; the backend has: {near[0]}")
+            raise GraphFolderError(f"{place} is unknown; the backend has: {', '.join(readers)}")
         text = entry["string_value"].strip()
         try:
             values[key] = readers[key](text)

@@ -22,7 +22,7 @@ from oneflow.core.framework.user_op_conf_pb2 import UserOpConf
 from oneflow.core.job.job_pb2 import Job
 from oneflow.core.operator.op_conf_pb2 import OperatorConf
 
-from oneflow_backend.rebatch import inputs_of, outputs_of
+from oneflow_backend.job import in_order, inputs_of, outputs_of
 
 _NAMES = """
 abs adaptive_avg_pool1d adaptive_avg_pool2d add_n arange argmax avg_pool_2d batch_matmul bias_add
@@ -72,18 +72,18 @@ class OneByOne:
     def __init__(self, job: Job, *, input_names, output_names, variables, variable_names):
         tensor_of = dict(zip(variable_names, variables, strict=True))
         operators = {op.name: op for op in job.net.op}
-        order = _in_order(operators)
-        places = {lbn: place for place, lbn in enumerate(map(_result, order))}
+        order = [op for op in in_order(job) if not op.HasField("output_conf")]
+        places = {outputs_of(op)[0]: place for place, op in enumerate(order)}
         #: The tensors of the variables; None for what is there only while the job runs.
         self._tensors = [tensor_of.get(op.name) for op in order]
-        self._inputs = [places[_result(operators[name])] for name in input_names]
+        self._inputs = [places[outputs_of(operators[name])[0]] for name in input_names]
         self._outputs = [places[inputs_of(operators[name])[0][-1]] for name in output_names]
         self._steps = []
         last = dict.fromkeys(self._outputs)
         steps = [op for op in order if op.HasField("user_conf")]
         for op in reversed(steps):
             read = [places[lbn] for *_, lbn in inputs_of(op)]
-            place = places[_result(op)]
+            place = places[outputs_of(op)[0]]
             done = [i for i in dict.fromkeys(read) if last.setdefault(i, place) == place]
             done = [i for i in done if self._tensors[i] is None]
             self._steps.insert(0, (_runner(op.user_conf), read, place, done))
@@ -103,32 +103,6 @@ class OneByOne:
         """Run the job once, and write its results into these tensors."""
         for output, result in zip(outputs, self.run(inputs), strict=True):
             output.copy_(result)
-
-
-def _in_order(operators: dict[str, OperatorConf]) -> list[OperatorConf]:
-    """Return all but the output operators, each after those whose results it reads.
-
-    That is the job's own order, but for what ``rebatch`` has added at its end.
-    """
-    order: dict[str, OperatorConf] = {}
-    to_come = list(operators.values())[::-1]
-    while to_come:
-        op = to_come[-1]
-        before = [operators[lbn.partition("/")[0]] for *_, lbn in inputs_of(op)]
-        missing = [other for other in before if other.name not in order]
-        if missing:
-            to_come += missing[::-1]
-        else:
-            order[op.name] = to_come.pop()
-    return [op for op in order.values() if not op.HasField("output_conf")]
-
-
-def _result(op: OperatorConf) -> str:
-    """Return the name of an operator's first result."""
-    for kind in ("input_conf", "variable_conf"):
-        if op.HasField(kind):
-            return f"{op.name}/{getattr(op, kind).out}"
-    return outputs_of(op)[0]
 
 
 def _runner(user: UserOpConf) -> Callable[[list[flow.Tensor]], flow.Tensor]:

@@ -1,12 +1,12 @@
-"""Which kernels OneFlow's OpenBLAS shall use on this CPU.
+"""Which kernels OneFlow's OpenBLAS is to use on this CPU.
 
 OneFlow 0.9.0 carries an OpenBLAS that does not know AMD's and Intel's recent cores, and takes slow
 kernels for them: a large matmul runs at half its speed on a Zen 4, at a quarter of it on an Ice
 Lake. The variable ``OPENBLAS_CORETYPE`` overrules it, but is read only once, when OneFlow is
-imported; so whoever starts a process with OneFlow in it sets it. The backend's workers get it from
-here. For a program of your own::
+imported; so it has to be in the environment of the process from its start. The backend's workers
+get it from here. For a program of your own::
 
-    env $(python backends/oneflow/openblas.py) python my_program.py
+    env $(python backends/oneflow/oneflow_backend/openblas.py) python my_program.py
 """
 
 import os

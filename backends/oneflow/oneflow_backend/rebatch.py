@@ -16,12 +16,13 @@ its single rows, in a process that may die, because OneFlow checks some shapes o
 
 import re
 from functools import lru_cache
-from graphlib import TopologicalSorter
 from math import prod
 
 from oneflow._oneflow_internal.nn.graph import ConvertJobToIR
 from oneflow.core.job.job_pb2 import Job
 from oneflow.core.operator.op_conf_pb2 import OperatorConf
+
+from oneflow_backend.job import in_order, inputs_of, outputs_of
 
 _NAME = re.compile(r'\bop_name = "([^"]*)"')
 _TENSOR = re.compile(r"tensor<((?:\d+x)*)(\w+)>")
@@ -55,22 +56,17 @@ class _Walk:
         self.job, self.n = job, n
         self.types = _types_of(job)  # of every tensor, for one row
         self.carry: dict[str, int] = {}  # the dimension of a tensor that carries the batch
-        self.ops = {op.name: op for op in job.net.op}
         self.read = {lbn for op in job.net.op for *_, lbn in inputs_of(op)}
 
     def run(self) -> None:
-        sources = {
-            name: {lbn.split("/")[0] for *_, lbn in inputs_of(op)} for name, op in self.ops.items()
-        }
-        for name in TopologicalSorter(sources).static_order():
-            op = self.ops[name]
+        for op in in_order(self.job):
             if op.HasField("input_conf"):
-                self.carry[f"{name}/{op.input_conf.out}"] = 0
-                self._set_batch(name, op.input_conf)
+                self.carry[outputs_of(op)[0]] = 0
+                self._set_batch(op.name, op.input_conf)
             elif op.HasField("output_conf"):
                 if self.carry.get(inputs_of(op)[0][-1]) != 0:
-                    raise CannotBatch(f"output {name}: its first dimension is not the batch")
-                self._set_batch(name, op.output_conf)
+                    raise CannotBatch(f"output {op.name}: its first dimension is not the batch")
+                self._set_batch(op.name, op.output_conf)
             elif any(lbn in self.carry for *_, lbn in inputs_of(op)):
                 self._rewrite(op)
 
@@ -183,19 +179,6 @@ def _narrow(op: OperatorConf, was: tuple, out: tuple, dim: int, n: int) -> None:
 _SIZES = {"reshape": _reshape, "expand": _expand, "slice": _slice, "narrow": _narrow}
 
 
-def inputs_of(op: OperatorConf) -> list[tuple[str, int, str]]:
-    """Return (argument, index, tensor) for every tensor that an operator reads."""
-    if op.HasField("output_conf"):
-        return [("in", 0, getattr(op.output_conf, "in"))]
-    values = op.user_conf.input
-    return [(key, i, lbn) for key in sorted(values) for i, lbn in enumerate(values[key].s)]
-
-
-def outputs_of(op: OperatorConf) -> list[str]:
-    """Return every tensor that an operator of the user's kind answers."""
-    return [lbn for key in op.user_conf.output_order for lbn in op.user_conf.output[key].s]
-
-
 def _place(job: Job, names: list[str], where) -> None:
     group = job.placement.placement_group.add()
     group.op_set.op_name.extend(names)
@@ -217,11 +200,7 @@ def _types_of(job: Job) -> dict[str, Type]:
     found = _read_types(ConvertJobToIR(job.SerializeToString()))
     types = {}
     for op in job.net.op:
-        names = outputs_of(op)
-        for kind in ("input_conf", "variable_conf"):
-            if op.HasField(kind):
-                names = [f"{op.name}/{getattr(op, kind).out}"]
-        types.update(zip(names, found.get(op.name, []), strict=False))
+        types.update(zip(outputs_of(op), found.get(op.name, []), strict=False))
     return types
 
 

@@ -19,7 +19,6 @@ from google.protobuf import text_format
 from oneflow._oneflow_internal import MakeInitialScope, eager
 from oneflow._oneflow_internal.nn.graph import (
     CNNGraph,
-    LoadSerializedJobFromIR,
     RunLazyNNGraph,
     SoftSyncNNGraphBuffers,
 )
@@ -27,7 +26,8 @@ from oneflow.core.job.job_pb2 import Job
 from oneflow.framework.tensor_tuple_util import convert_to_tensor_tuple
 
 from oneflow_backend import one_by_one
-from oneflow_backend.graph_folder import GraphFolder, TensorSpec, read_graph_folder
+from oneflow_backend.graph_folder import TensorSpec, read_graph_folder
+from oneflow_backend.job import read_job
 from oneflow_backend.rebatch import rebatch
 
 #: Numbers for jobs. OneFlow aborts when two jobs of a process share one, and counts the graphs
@@ -54,7 +54,7 @@ class SavedGraph:
     def __init__(self, path: str | Path, device: str = "cpu"):
         self.folder = read_graph_folder(path)
         self.device = flow.device(device)
-        self._job = _read_job(self.folder)
+        self._job = read_job(self.folder)
         #: Whether the operators are run one by one, which needs a second core for the caller to
         #: wait on: it does not sleep while it waits, and would hold the only one for 4 ms.
         self.one_by_one = (
@@ -234,12 +234,6 @@ def _shapes(arrays: Sequence[np.ndarray]) -> tuple[tuple[int, ...], ...]:
 def _plain(array: np.ndarray) -> np.ndarray:
     """Return an array as OneFlow reads it; ``np.ascontiguousarray`` would give a scalar a shape."""
     return array if array.flags.c_contiguous else array.copy(order="C")
-
-
-def _read_job(folder: GraphFolder) -> Job:
-    job = Job()
-    job.ParseFromString(LoadSerializedJobFromIR(str(folder.mlir)))
-    return job
 
 
 def _moved(job: Job, device: flow.device) -> Job:

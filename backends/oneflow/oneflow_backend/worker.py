@@ -1,15 +1,21 @@
-"""The process in which OneFlow runs; started by ``isolation.py``, never by hand.
+"""The process in which OneFlow runs; started by ``worker_process.py``, never by hand.
 
-OneFlow may abort, crash or hang. Here that costs nobody but this process: tensors lie in memory
+OneFlow may abort, crash or hang. Here that costs nothing but this process: tensors lie in memory
 that the parent made, and the parent starts another worker.
 """
+
+import sys
+
+# Python puts the folder of a program first on the path: there a module of this package would be
+# imported in place of any other of its name.
+if __name__ == "__main__":
+    sys.path.pop(0)
 
 import ctypes
 import json
 import os
 import signal
 import socket
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,31 +24,20 @@ from types import EllipsisType
 import numpy as np
 
 from oneflow_backend.graph_folder import GraphFolder, GraphFolderError, read_graph_folder
+from oneflow_backend.proof import prove
 from oneflow_backend.shared_tensors import DONE, SharedTensors
 
 PR_SET_PDEATHSIG = 1
-
-#: A batched plan may differ from single rows by this much, relative to the row's largest value:
-#: other shapes make other kernels sum in another order.
-TOLERANCE = {"float16": 1e-2, "float32": 1e-5, "float64": 1e-12}
 
 #: On a CPU a batch is no faster than its rows, but for graphs so short that the call itself is
 #: what takes time.
 SHORT_MILLISECONDS = 5.0
 #: A graph whose first run takes this long is not short, whatever that run had to get ready.
 LONG_MILLISECONDS = 300.0
-#: The kernel counts a thread's time in ticks of 10 ms; one that shall be judged by its time must
-#: have been watched for some of them.
-WATCHED_MILLISECONDS = 100.0
-TICKS = 3
-#: While a server starts, cores are scarce: a spinner that got too few ticks is watched on.
-WATCHES = 5
-#: Enough to let others go first; with SCHED_IDLE two instances on two cores did a tenth less.
-SPINNER_NICENESS = 10
 
 
 def main() -> None:
-    """Load the graph, say so, and answer until the parent goes."""
+    """Load the graph, say so, and run it for the parent until that ends."""
     order = json.loads(sys.argv[1])
     # The kernel kills this process when its parent ends, however it ends, even if it is stopped.
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -92,15 +87,12 @@ class Worker:
             self._add_plans(folder, order, milliseconds)
 
     def _time_graph(self, folder: GraphFolder, device: str) -> float:
-        """As ``_time_one_run``, with what OneFlow's engine for graphs asks for on a CPU."""
+        """As ``_time_one_run``; a graph that is short on a CPU stays on one core."""
         cores = os.sched_getaffinity(0)
         _stay_on({sorted(cores)[os.getpid() % len(cores)]})
         milliseconds = self._time_one_run(folder)
-        is_long = milliseconds > SHORT_MILLISECONDS
-        if device != "cpu" or is_long:
+        if device != "cpu" or milliseconds > SHORT_MILLISECONDS:
             _stay_on(cores)
-        if device == "cpu" and is_long:
-            self._calm_spinner(folder)
         return milliseconds
 
     def _time_one_run(self, folder: GraphFolder) -> float:
@@ -111,27 +103,6 @@ class Worker:
             return first if first > LONG_MILLISECONDS else self._milliseconds(zeros)
         except Exception:  # zeros may be nothing that this graph takes
             return np.inf
-
-    def _calm_spinner(self, folder: GraphFolder) -> None:
-        """Make OneFlow's scheduler thread nice to all others.
-
-        While a graph runs, that thread does nothing but ask whether it has ended, and yields: a
-        second core is busy for nothing, and two workers on two cores are in each other's way
-        (``VirtualMachine::ScheduleLoop`` of OneFlow 0.9.0). It is told by its system time, which
-        is all ``sched_yield``; where that is not clear, all stays as it was.
-        """
-        before = _times_of_threads()
-        for _ in range(WATCHES):
-            watched = 0.0
-            try:
-                while watched < WATCHED_MILLISECONDS:
-                    watched += self._milliseconds(_zeros(folder))
-            except Exception:  # zeros may be nothing that this graph takes
-                return
-            spinners = _spinners(before, _times_of_threads())
-            if len(spinners) == 1:
-                os.setpriority(os.PRIO_PROCESS, spinners[0], SPINNER_NICENESS)
-                return
 
     def _milliseconds(self, inputs: list[np.ndarray]) -> float:
         began = time.perf_counter()
@@ -147,11 +118,7 @@ class Worker:
             _say(self._parent, running=False)
 
     def _add_plans(self, folder: GraphFolder, order: dict, milliseconds: float) -> None:
-        wanted = order["batch_sizes"]
-        if wanted is None:
-            pays = order["device"] != "cpu" or milliseconds < SHORT_MILLISECONDS
-            wanted = _powers_of_two(order["rows"]) if pays else []
-        for n in sorted(wanted):
+        for n in wanted_plans(order, milliseconds):
             try:
                 self.graph.add_batch(n)
                 if not order["proven"]:
@@ -163,7 +130,7 @@ class Worker:
             self.plans.insert(0, n)
 
     def run(self, rows: int) -> None:
-        """Answer the first ``rows`` rows of the inputs, with as few runs as the plans allow."""
+        """Run the first ``rows`` rows of the inputs, with as few runs as the plans allow."""
         if not self.batched:
             self._run_where(...)
             return
@@ -182,86 +149,21 @@ class Worker:
         self._runs[key]()
 
 
-class Unequal(ValueError):
-    """A batched plan gave a row another answer than the row gets alone."""
+def wanted_plans(order: dict, milliseconds: float) -> list[int]:
+    """Return the numbers of rows to have a plan of their own, the smallest first.
 
-
-def prove(graph, folder: GraphFolder, n: int) -> None:
-    """Compare a plan for n rows with n single runs, on random rows.
-
-    Raises:
-        Unequal: an output differs by more than ``TOLERANCE``; the plan must not be used.
+    Those of the order; without, powers of two where a batch takes less time than its rows.
     """
-    rows = _random_rows(folder, n)
-    alone = [graph(*(array[i : i + 1] for array in rows)) for i in range(n)]
-    together = graph(*rows)
-    for k, batch in enumerate(together):
-        expected = np.concatenate([outputs[k] for outputs in alone])
-        difference = _relative_difference(batch, expected)
-        if not difference <= TOLERANCE.get(batch.dtype.name, 0):
-            raise Unequal(
-                f"OUTPUT_{k} of {n} rows together differs from the rows alone by {difference:.2g} "
-                "of its largest value"
-            )
-
-
-def _relative_difference(found: np.ndarray, expected: np.ndarray) -> float:
-    """Return the largest difference in any row, relative to the row's largest value."""
-    if found.dtype.kind != "f":
-        return 0.0 if np.array_equal(found, expected) else np.inf
-    if np.array_equal(found, expected, equal_nan=True):
-        return 0.0
-    rows = (len(found), -1)
-    found, expected = (array.astype(np.float64).reshape(rows) for array in (found, expected))
-    if not (np.isfinite(found).all() and np.isfinite(expected).all()):
-        return np.inf
-    largest = np.maximum(np.abs(expected).max(axis=1), np.finfo(np.float32).tiny)
-    return float((np.abs(found - expected).max(axis=1) / largest).max())
-
-
-def _random_rows(folder: GraphFolder, n: int) -> list[np.ndarray]:
-    """Return n rows for every input: normal floats, any uint8, else integers and booleans 0 or 1.
-
-    Integers are often indices, which must exist: 0 and 1 do in every table worth indexing.
-    """
-    random = np.random.default_rng(0)
-    arrays = []
-    for spec in folder.inputs:
-        shape = (n, *spec.shape[1:])
-        if spec.dtype.kind == "f":
-            arrays.append(random.standard_normal(shape).astype(spec.dtype))
-        else:
-            high = 256 if spec.dtype == np.uint8 else 2
-            arrays.append(random.integers(0, high, shape).astype(spec.dtype))
-    return arrays
-
-
-def _powers_of_two(largest: int) -> list[int]:
+    if order["batch_sizes"] is not None:
+        return sorted(order["batch_sizes"])
+    if order["device"] == "cpu" and milliseconds >= SHORT_MILLISECONDS:
+        return []
+    largest = order["rows"]
     return [1 << i for i in range(1, largest.bit_length()) if 1 << i <= largest]
 
 
 def _zeros(folder: GraphFolder) -> list[np.ndarray]:
     return [np.zeros(spec.shape, spec.dtype) for spec in folder.inputs]
-
-
-def _times_of_threads() -> dict[int, tuple[int, int]]:
-    """Return user and system time, in ticks, of each thread of this process; see proc(5)."""
-    times = {}
-    for thread in Path("/proc/self/task").iterdir():
-        fields = (thread / "stat").read_text().rpartition(")")[2].split()
-        times[int(thread.name)] = int(fields[11]), int(fields[12])
-    return times
-
-
-def _spinners(before: dict, after: dict) -> list[int]:
-    """Return the threads that have spent mostly system time in between, and enough of it."""
-    found = []
-    for thread, (user, system) in after.items():
-        user_before, system_before = before.get(thread, (0, 0))
-        user, system = user - user_before, system - system_before
-        if system >= TICKS and system > user:
-            found.append(thread)
-    return found
 
 
 def _stay_on(cores: set[int]) -> None:

@@ -6,9 +6,9 @@ means nothing: any in which each operator follows what it takes is the same grap
 order in which the module's ``forward`` called them, which OneFlow keeps in their names.
 """
 
-import heapq
 import re
-from graphlib import TopologicalSorter
+
+from oneflow_backend import topological
 
 #: A line of ``model.mlir`` with one operator: what it gives, what it takes, its name.
 OPERATOR = re.compile(r' *(%[\w#:]+) = "oneflow\.(\w+)"\(([^)]*)\) \{.*\bop_name = "([^"]+)"')
@@ -32,7 +32,7 @@ def in_order(mlir: str) -> str:
     operators = [found[i] for i in places]
     made_by = {VALUE.match(match[1])[0]: k for k, match in enumerate(operators)}
     needs = [{made_by[v] for v in VALUE.findall(match[3]) if v in made_by} for match in operators]
-    order = _topological(needs, [_call(match[4]) for match in operators])
+    order = topological.in_order(needs, [_call(match[4]) for match in operators])
     lines[places[0] : places[-1] + 1] = _renumbered([lines[places[k]] for k in order])
     return "\n".join(lines) + "\n"
 
@@ -41,19 +41,6 @@ def _call(name: str) -> tuple[int, str]:
     """Return the place of an operator in the program: the number that ends its name."""
     number = re.search(r"\d+$", name)
     return int(number[0]) if number else 0, name
-
-
-def _topological(needs: list[set[int]], keys: list[tuple]) -> list[int]:
-    """Return the indices so that each follows its needs, and else the smallest key comes first."""
-    sorter = TopologicalSorter(dict(enumerate(needs)))
-    sorter.prepare()
-    ready, order = [], []
-    while sorter.is_active():
-        for k in sorter.get_ready():
-            heapq.heappush(ready, (keys[k], k))
-        order.append(heapq.heappop(ready)[1])
-        sorter.done(order[-1])
-    return order
 
 
 def _renumbered(lines: list[str]) -> list[str]:

@@ -67,7 +67,7 @@ def test_names_in_the_wrong_order(repository):
     ("key", "value", "sentence"),
     [
         ("batch_sizes", "8", '"8", but must be numbers from 2 to max_batch_size (1)'),
-        ("max_retrys", "2", "parameter max_retrys is unknown; the backend has: max_retries"),
+        ("max_retrys", "2", "parameter max_retrys is unknown; the backend has: batch_sizes, "),
         ("run_timeout_seconds", "soon", "must be a number of seconds above 0"),
     ],
 )
