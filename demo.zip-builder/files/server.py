@@ -8,7 +8,8 @@ variables tell it how:
 variable           default         meaning
 =================  ==============  =============================================================
 DEMO_HOST          127.0.0.1       address to listen on; 0.0.0.0 is all of this machine's
-DEMO_PORT          7860            port; 0 takes a free one, which the line that is printed names
+DEMO_PORT          7860            port, which the line that is printed names; if it is not set
+                                   and 7860 is taken, a free one
 DEMO_ROOT_PATH     (nothing)       path in front of the page, for example /demo, whether the proxy
                                    there takes it off or not
 TRITON_URL         localhost:8000  host and port of Triton's HTTP service
@@ -30,7 +31,11 @@ import uvicorn
 from fastapi.responses import FileResponse
 from scratch import Scratch, sweep
 
+from serving_kit.errors import ServerError
+from serving_kit.server.ports import usual_ports_or_free
+
 HERE = Path(__file__).parent
+PORT = 7860
 
 
 class UnderPath:
@@ -86,23 +91,34 @@ class Server(uvicorn.Server):
         print(f"page      {self.address}", flush=True)
 
 
+def listen(host: str, port: int | None) -> socket.socket:
+    """Return a socket that listens on a port, or if that is None on the usual one or a free one.
+
+    Raises:
+        OSError: the port is taken, or the address is not this machine's; also as ServerError.
+        OverflowError: there is no such port.
+    """
+    if port is None:
+        (port,) = usual_ports_or_free((PORT,), host)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return socket.create_server((host, port), family=family, backlog=1024)
+
+
 def main() -> int:
     """Serve the page until Ctrl-C or SIGTERM; return 1 after saying why it cannot."""
     host = os.environ.get("DEMO_HOST") or "127.0.0.1"
     path = "/" + os.environ.get("DEMO_ROOT_PATH", "").strip("/")
     path = "" if path == "/" else path
     try:
-        port = int(os.environ.get("DEMO_PORT") or 7860)
+        port = os.environ.get("DEMO_PORT")
+        listening = listen(host, int(port) if port else None)
         keep = float(os.environ.get("DEMO_KEEP_SECONDS") or 600)
-        listening = socket.create_server(
-            (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=1024
-        )
     except ValueError as error:
         print(f"error: DEMO_PORT and DEMO_KEEP_SECONDS are numbers: {error}", file=sys.stderr)
         return 1
-    except (OSError, OverflowError) as error:
+    except (OSError, OverflowError, ServerError) as error:
         print(
-            f"error: the page cannot listen on {host}, port {port}: {error}; "
+            f"error: the page cannot listen on {host}, port {port or PORT}: {error}; "
             "choose others with DEMO_HOST and DEMO_PORT",
             file=sys.stderr,
         )

@@ -5,8 +5,6 @@ run.sh and run_cloud.sh call this after the set-up. A process of its own, ``supe
 """
 
 import argparse
-import contextlib
-import re
 import subprocess
 import sys
 import time
@@ -17,15 +15,9 @@ from infer import stylize
 from serving_kit.errors import ServerError
 from serving_kit.paths import MODEL_REPOSITORY
 from serving_kit.programs import run_program
-from serving_kit.server.docker import TRITON_PORTS
-from serving_kit.server.ports import free_ports
-from serving_kit.server.triton import TritonServer
+from serving_kit.server import TritonServer
 
 HERE = Path(__file__).resolve().parent
-PAGE_PORT = 7860
-PORT_SETTINGS, ANY_PORTS = ("http_port", "grpc_port", "metrics_port"), (None, None, None)
-#: How the kit, or Triton, says that a port is somebody else's.
-TAKEN = re.compile(r"is taken by another program|already in use|port is already allocated")
 #: The line in which server.py says where it listens begins so.
 PAGE_LINE = "page "
 #: gradio takes some seconds to import, and more on a slow disk.
@@ -42,9 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description="Start Triton and the web page.")
     parser.add_argument("--host", default="127.0.0.1", help="address that the page listens on")
-    parser.add_argument(
-        "--port", type=int, help=f"port of the page (default: {PAGE_PORT}, or a free one)"
-    )
+    parser.add_argument("--port", type=int, help="port of the page (default: 7860, or a free one)")
     parser.add_argument("--logs", type=Path, help="folder where the logs stay")
     return parser
 
@@ -54,7 +44,7 @@ def serve(host: str, port: int | None, logs: Path | None) -> None:
 
     Args:
         host: address that the page listens on. Triton listens on this machine only.
-        port: of the page; None takes the usual one if it is free, and else any.
+        port: of the page; None leaves it to the page.
         logs: folder for triton.log and page.log, which stay; None for no logs.
 
     Raises:
@@ -62,9 +52,8 @@ def serve(host: str, port: int | None, logs: Path | None) -> None:
     """
     if logs:
         logs.mkdir(parents=True, exist_ok=True)
-    with contextlib.ExitStack() as stack:
-        server = start_triton(logs and logs / "triton.log")
-        stack.callback(server.stop)
+    log_file = logs and logs / "triton.log"
+    with TritonServer(MODEL_REPOSITORY, usual_ports=True, log_file=log_file) as server:
         choice = server.choice
         print(f"choice    {choice.mode} on the {choice.device.upper()}: {choice.why}")
         print(f"server    {server}, ready in {server.ready_after:.1f} s")
@@ -78,7 +67,7 @@ def serve(host: str, port: int | None, logs: Path | None) -> None:
             output=said,
             TRITON_URL=server.url,
             DEMO_HOST=host,
-            DEMO_PORT=str(free_or_any((PAGE_PORT,), host)[0] or 0) if port is None else str(port),
+            DEMO_PORT="" if port is None else str(port),
         )
         try:
             print(line_of(page, said), flush=True)
@@ -86,32 +75,6 @@ def serve(host: str, port: int | None, logs: Path | None) -> None:
             wait_for_end(server, page, said)
         finally:
             end(page)
-
-
-def start_triton(log_file: Path | None) -> TritonServer:
-    """Start Triton on its usual ports, or on others, should somebody have taken one by then.
-
-    Raises:
-        ServerError: it cannot be started.
-    """
-    for ports in (free_or_any(TRITON_PORTS), ANY_PORTS):
-        server = TritonServer(
-            MODEL_REPOSITORY, **dict(zip(PORT_SETTINGS, ports, strict=True)), log_file=log_file
-        )
-        try:
-            return server.start()
-        except ServerError as error:
-            if ports == ANY_PORTS or not TAKEN.search(str(error)):
-                raise
-    raise AssertionError("unreachable")
-
-
-def free_or_any(ports: tuple[int, ...], address: str = "127.0.0.1") -> tuple[int | None, ...]:
-    """Return these ports if all are free, and else as many times None, which is any."""
-    try:
-        return free_ports(ports, address)
-    except ServerError:
-        return (None,) * len(ports)
 
 
 def line_of(page: subprocess.Popen, said: Path) -> str:

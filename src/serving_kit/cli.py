@@ -1,17 +1,15 @@
 """The verbs behind the Makefile: ``python -m serving_kit demo | serve | check | ...``."""
 
 import argparse
-import contextlib
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
-
-import numpy as np
 
 from oneflow_backend import openblas
 from serving_kit.paths import CAT, MODEL_REPOSITORY
 from serving_kit.programs import run_program
+from serving_kit.server.docker import KIT_IMAGE
 from serving_kit.stylenet.styles import DEFAULT_STYLE, STYLES
 
 
@@ -28,116 +26,66 @@ def _parser() -> argparse.ArgumentParser:
     )
     verbs = parser.add_subparsers(metavar="VERB", required=True)
 
-    demo_parser = verbs.add_parser(
-        "demo", help="stylize a picture: OneFlow, Triton, result.jpg; the whole road in one go"
-    )
-    _add_image(demo_parser)
-    demo_parser.add_argument(
-        "--style", default=DEFAULT_STYLE, help=f"one of the 26 styles (default: {DEFAULT_STYLE})"
-    )
-    demo_parser.add_argument(
-        "--output", type=Path, default=Path("result.jpg"), help="the result (default: result.jpg)"
-    )
-    demo_parser.add_argument(
-        "-v",
-        "--verbose",
-        action="store_true",
-        help="also compare the served answer with the graph's own",
-    )
-    _add_server(demo_parser, default="local")
-    demo_parser.set_defaults(verb=demo)
+    def verb(function: Callable, purpose: str) -> Callable:
+        """Add a verb; return what adds an argument to it."""
+        verb_parser = verbs.add_parser(function.__name__, help=purpose)
+        verb_parser.set_defaults(verb=function)
+        return verb_parser.add_argument
 
-    serve_parser = verbs.add_parser(
-        "serve", help="start Triton and leave it running, for notebooks and other programs"
-    )
-    _add_repository(serve_parser)
-    _add_server(serve_parser, default="auto")
-    serve_parser.add_argument(
-        "--image",
-        default="oneflow-serving-kit",
-        help="the Docker image (default: %(default)s; the page's: oneflowinc/oneflow-serving)",
-    )
-    serve_parser.add_argument(
-        "--port",
-        type=int,
-        default=8000,
-        help="port of HTTP; gRPC and metrics have the next two (default: %(default)s)",
-    )
-    serve_parser.add_argument(
-        "--address",
-        default="127.0.0.1",
-        help="address to listen on; 0.0.0.0 for the whole network (default: %(default)s)",
-    )
-    serve_parser.add_argument(
-        "--model-control", action="store_true", help="let clients load and unload models"
-    )
-    serve_parser.add_argument(
-        "--dry-run", action="store_true", help="print the command that would run, and run nothing"
-    )
-    serve_parser.add_argument(
-        "options", metavar="-- OPTION", nargs="*", help="further options of tritonserver, after --"
-    )
-    serve_parser.set_defaults(verb=serve)
+    photo = {
+        "type": Path,
+        "default": CAT,
+        "help": "any picture that OpenCV reads (default: the cat)",
+    }
+    way = "auto, docker or local: how to start Triton (default: %(default)s)"
 
-    stop_parser = verbs.add_parser("stop", help="stop every server that serve started")
-    stop_parser.set_defaults(verb=stop)
+    add = verb(demo, "stylize a picture: OneFlow, Triton, result.jpg; the whole road in one go")
+    add("--image", **photo)
+    add("--style", default=DEFAULT_STYLE, help="one of the 26 styles (default: %(default)s)")
+    add("--output", type=Path, default="result.jpg", help="the result (default: %(default)s)")
+    compare = "also compare the served result with the graph's own"
+    add("-v", "--verbose", action="store_true", help=compare)
+    add("--server", default="local", help=way)
 
-    status_parser = verbs.add_parser("status", help="tell which servers run, and what is ready")
-    status_parser.set_defaults(verb=status)
+    add = verb(serve, "start Triton and leave it running, for notebooks and other programs")
+    folder = "the folder of models (default: model_repository)"
+    add("--repository", type=Path, default=MODEL_REPOSITORY, help=folder)
+    add("--server", default="auto", help=way)
+    images = "the Docker image (default: %(default)s; the original: oneflowinc/oneflow-serving)"
+    add("--image", default=KIT_IMAGE, help=images)
+    ports = "port of HTTP; gRPC and metrics have the next two (default: %(default)s)"
+    add("--port", type=int, default=8000, help=ports)
+    address = "address to listen on; 0.0.0.0 for the whole network (default: %(default)s)"
+    add("--address", default="127.0.0.1", help=address)
+    add("--model-control", action="store_true", help="let clients load and unload models")
+    dry_run = "print the command that would run, and run nothing"
+    add("--dry-run", action="store_true", help=dry_run)
+    further = "further options of tritonserver, after --"
+    add("options", metavar="-- OPTION", nargs="*", help=further)
 
-    check_parser = verbs.add_parser("check", help="find the mistakes in a model repository")
-    check_parser.add_argument(
-        "repositories",
-        metavar="REPOSITORY",
-        nargs="*",
-        type=Path,
-        default=[Path(os.path.relpath(MODEL_REPOSITORY))],
-        help="model repositories that one server shall serve (default: model_repository)",
-    )
-    check_parser.add_argument("--json", action="store_true", help="print JSON")
-    check_parser.set_defaults(verb=check)
+    verb(stop, "stop every server that serve started")
+    verb(status, "tell which servers run, and what is ready")
 
-    models_parser = verbs.add_parser(
-        "models", help="export the models into model_repository/, where they are not yet"
-    )
-    models_parser.set_defaults(verb=models)
+    add = verb(check, "find the mistakes in a model repository")
+    repository = Path(os.path.relpath(MODEL_REPOSITORY))
+    repositories = "model repositories that one server is to serve (default: model_repository)"
+    add("repositories", metavar="REPOSITORY", nargs="*", type=Path, default=[repository],
+        help=repositories)  # fmt: skip
+    add("--json", action="store_true", help="print JSON")
 
-    styles_parser = verbs.add_parser("styles", help="draw all 26 styles on one contact sheet")
-    _add_image(styles_parser)
-    styles_parser.add_argument(
-        "--output", type=Path, default=Path("styles.png"), help="the sheet (default: styles.png)"
-    )
-    styles_parser.set_defaults(verb=styles)
+    verb(models, "export the models into model_repository/, where they are not yet")
+
+    add = verb(styles, "draw all 26 styles on one contact sheet")
+    add("--image", **photo)
+    add("--output", type=Path, default="styles.png", help="the sheet (default: %(default)s)")
     return parser
-
-
-def _add_image(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--image", type=Path, default=CAT, help="any picture that OpenCV reads (default: the cat)"
-    )
-
-
-def _add_repository(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--repository",
-        type=Path,
-        default=MODEL_REPOSITORY,
-        help="the folder of models (default: model_repository)",
-    )
-
-
-def _add_server(parser: argparse.ArgumentParser, default: str) -> None:
-    parser.add_argument(
-        "--server",
-        default=default,
-        help="auto, docker or local: how to start Triton (default: %(default)s)",
-    )
 
 
 def demo(options: argparse.Namespace) -> None:
     """Export the model, start Triton, stylize one picture through it, stop Triton."""
     from serving_kit.client.images import check_writable, read_image, side_by_side, write_image
     from serving_kit.client.inference import MODEL, stylize
+    from serving_kit.in_process import run_graph
     from serving_kit.models import repository_for
     from serving_kit.server import TritonServer, choose
 
@@ -159,7 +107,8 @@ def demo(options: argparse.Namespace) -> None:
         f"in {done.milliseconds:.0f} ms"
     )
     if options.verbose:
-        difference = np.abs(done.model_output - run_in_process(repository, done.model_input)).max()
+        own = run_graph(repository / MODEL / "1" / "model", done.model_input)
+        difference = abs(done.model_output - own).max()
         print(f"check     served and in-process answers differ by at most {difference:.6f} of 255")
     both = options.output.with_name("before_after.png")
     write_image(both, side_by_side(done.before, done.after))
@@ -170,10 +119,8 @@ def serve(options: argparse.Namespace) -> None:
     """Start a detached server, or say how one would be started."""
     from serving_kit.models import repository_for
     from serving_kit.repository import checks
-    from serving_kit.server import TritonServer, choose
+    from serving_kit.server import TritonServer
 
-    if options.repository == MODEL_REPOSITORY and not options.dry_run:
-        repository_for(device=choose(options.server, options.image).device)
     server = TritonServer(
         options.repository,
         mode=options.server,
@@ -189,6 +136,8 @@ def serve(options: argparse.Namespace) -> None:
     if options.dry_run:
         print(server.command())
         return
+    if server.model_repository == MODEL_REPOSITORY.resolve():
+        repository_for(device=server.choice.device)
     # Of a mistake in the repository, Triton's log tells less than this.
     errors = [each for each in checks.check(options.repository) if each.severity == "error"]
     for error in errors:
@@ -254,24 +203,6 @@ def check(options: argparse.Namespace) -> int:
     return int(checks.has_errors(findings))
 
 
-def run_in_process(repository: Path, image: np.ndarray) -> np.ndarray:
-    """Run the saved graph of fast_neural_style in this process, without Triton.
-
-    Args:
-        repository: a model repository.
-        image: float32 (1, 3, H, W), RGB, 0 to 255.
-
-    Returns:
-        float32 (1, 3, H, W), RGB, 0 to 255.
-    """
-    with _without_stderr():
-        from oneflow_backend.saved_graph import SavedGraph
-
-        with SavedGraph(repository / "fast_neural_style" / "1" / "model") as graph:
-            (output,) = graph(image)
-    return output
-
-
 def models(options: argparse.Namespace) -> None:
     """Export what is missing or out of date."""
     from serving_kit.models import ALL_STYLES, ONE_STYLE, repository_for
@@ -282,32 +213,13 @@ def models(options: argparse.Namespace) -> None:
 def styles(options: argparse.Namespace) -> None:
     """Draw every style on one picture, with OneFlow's eager mode."""
     from serving_kit.client.images import contact_sheet, load_image, recover_image, write_image
-    from serving_kit.models import SIZE
+    from serving_kit.in_process import paint_in_every_style
+    from serving_kit.stylenet.styles import SIZE
 
     image, width, height = load_image(options.image, SIZE, SIZE)
-    with _without_stderr():
-        import oneflow as flow
-
-        from serving_kit.stylenet.network import load_stylenet
     tiles = []
-    for i, name in enumerate(STYLES):
-        print(f"\r{i + 1} of {len(STYLES)}: {name:20}", end="", flush=True)
-        with flow.no_grad():
-            painted = load_stylenet(name)(flow.tensor(image)).numpy()
-        tiles.append((f"{i} {name}", recover_image(painted, height, width)))
+    for name, painted in paint_in_every_style(image):
+        print(f"\r{len(tiles) + 1} of {len(STYLES)}: {name:20}", end="", flush=True)
+        tiles.append((f"{len(tiles)} {name}", recover_image(painted, height, width)))
     write_image(options.output, contact_sheet(tiles))
     print(f"\rfiles     {options.output}{'':20}")
-
-
-@contextlib.contextmanager
-def _without_stderr() -> Iterator[None]:
-    """Drop what C++ writes to standard error: OneFlow says there that InfiniBand is missing."""
-    sys.stderr.flush()
-    kept = os.dup(2)
-    with Path(os.devnull).open("wb") as nothing:
-        os.dup2(nothing.fileno(), 2)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)

@@ -14,8 +14,7 @@ import pytest
 from playwright.sync_api import sync_playwright
 
 from serving_kit.models import ALL_STYLES, repository_for
-from serving_kit.server.ports import free_ports
-from serving_kit.server.triton import TritonServer
+from serving_kit.server import TritonServer
 
 sys.path.insert(0, str(Path(__file__).parent))  # which pytest's importlib mode does not do
 import demo_page
@@ -117,29 +116,35 @@ def phone(new_page):
     return new_page(PHONE, locale="en-US")
 
 
+@pytest.fixture
+def chinese_phone(new_page):
+    """A page on a phone, in Chinese."""
+    return new_page(PHONE, locale="zh-CN")
+
+
 @pytest.fixture(scope="session")
 def triton():
-    """The Triton behind the page: it serves all styles, and comes back on the same ports."""
-    http, grpc, metrics = free_ports((None, None, None))
-    with TritonServer(
-        repository_for(models=[ALL_STYLES]),
-        models=[ALL_STYLES],
-        http_port=http,
-        grpc_port=grpc,
-        metrics_port=metrics,
-    ) as server:
+    """The Triton behind the page, which serves all styles."""
+    with TritonServer(repository_for(models=[ALL_STYLES]), models=[ALL_STYLES]) as server:
         yield server
 
 
 @pytest.fixture(scope="session")
-def make_demo(triton, tmp_path_factory):
+def way(triton):
+    """The way from the page to Triton, which a test can close for a while."""
+    with demo_page.Way(triton.url) as way:
+        yield way
+
+
+@pytest.fixture(scope="session")
+def make_demo(way, tmp_path_factory):
     """Makes pages that are not started, ``make_demo(DEMO_ROOT_PATH="/demo")``."""
 
     def make_demo(**options):
         folder = tmp_path_factory.mktemp("demo")
         (folder / "temporary").mkdir()
         return demo_page.DemoPage(
-            demo_page.lay_out(folder / "zip"), triton.url, folder / "temporary", **options
+            demo_page.lay_out(folder / "zip"), way.url, folder / "temporary", **options
         )
 
     return make_demo
@@ -147,6 +152,6 @@ def make_demo(triton, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def demo(make_demo):
-    """The page that tests share."""
-    with demo_page.running(make_demo()) as page:
+    """The page that tests share, under a path."""
+    with demo_page.running(make_demo(DEMO_ROOT_PATH="/demo")) as page:
         yield page

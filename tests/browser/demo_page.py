@@ -3,13 +3,18 @@
 import contextlib
 import json
 import os
+import select
 import shutil
 import signal
+import socket
+import socketserver
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
+import cv2
 import httpx
 import psutil
 
@@ -100,6 +105,72 @@ class DemoPage:
         return Visitor(self.url, language)
 
 
+class Way(socketserver.ThreadingTCPServer):
+    """Passes connections on to Triton; a test can cut them, or let them wait, for a while.
+
+    The port is held all the time: unlike that of a Triton that was stopped, nobody else can get it.
+    """
+
+    daemon_threads = True
+
+    def __init__(self, triton_url):
+        super().__init__(("127.0.0.1", 0), _Passing)
+        host, port = triton_url.split(":")
+        self.behind = (host, int(port))
+        self.is_cut = False
+        self.is_open = threading.Event()
+        self.is_open.set()
+        self._thread = threading.Thread(target=self.serve_forever, args=(0.1,))
+
+    @property
+    def url(self):
+        return "{}:{}".format(*self.server_address)
+
+    @contextlib.contextmanager
+    def cut(self):
+        """Let nobody answer."""
+        self.is_cut = True
+        try:
+            yield
+        finally:
+            self.is_cut = False
+
+    @contextlib.contextmanager
+    def held(self):
+        """Let answers wait until the end."""
+        self.is_open.clear()
+        try:
+            yield
+        finally:
+            self.is_open.set()
+
+    def __enter__(self):
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.shutdown()
+        self._thread.join()
+        self.server_close()
+
+
+class _Passing(socketserver.BaseRequestHandler):
+    def handle(self):
+        self.server.is_open.wait(ANSWER_SECONDS)
+        if self.server.is_cut:
+            return
+        with (
+            contextlib.suppress(ConnectionError),
+            socket.create_connection(self.server.behind) as triton,
+        ):
+            other = {self.request: triton, triton: self.request}
+            while True:
+                for end in select.select([*other], [], [])[0]:
+                    if not (data := end.recv(1 << 20)):
+                        return
+                    other[end].sendall(data)
+
+
 class Visitor(httpx.Client):
     def __init__(self, url, language):
         super().__init__(
@@ -131,6 +202,11 @@ class Visitor(httpx.Client):
         kind, answer = self.ask_to_paint(photo, *wanted)
         assert kind == "complete", answer
         return self.get(answer[1]["value"]["url"]).raise_for_status().content
+
+
+def photo_of(user):
+    """A photo that no other user has: its width tells whose it is."""
+    return cv2.imencode(".jpg", cv2.imread(str(CAT))[:, : 300 + user])[1].tobytes()
 
 
 def photo_at(path):

@@ -13,17 +13,20 @@ from urllib.error import URLError
 from urllib.request import urlopen
 
 import cv2
+import oneflow as flow
 import pytest
 
-from serving_kit.paths import ROOT
+from serving_kit.client.images import read_image, recover_image, to_model
+from serving_kit.paths import CAT, ROOT
+from serving_kit.stylenet.network import load_stylenet
 
 SECONDS = 300
 
 #: Where each command of the README is run.
 RUN_BY = {
     "make demo": "test_make_demo",
-    "make test": "CI, and whoever runs this",
-    "make demo IMAGE=assets/cat.jpg STYLE=red_ember V=1": "test_make_demo",
+    "make test": "CI, and this very run",
+    "make demo IMAGE=assets/cat.jpg STYLE=red_ember V=1": "test_make_demo_in_another_style",
     "make styles": "test_make_styles",
     "make serve": "test_make_serve_status_stop",
     "make status": "test_make_serve_status_stop",
@@ -86,17 +89,59 @@ def test_every_command_of_the_readme_is_known():
     assert set(commands_of((ROOT / "README.md").read_text())) == set(RUN_BY)
 
 
-@pytest.mark.parametrize(
-    "command", [command for command in RUN_BY if re.match(r"make demo( |$)", command)]
-)
-def test_make_demo(clone, make_environment, command):
-    done = run(command, clone, make_environment)
+def painted_in_process(style):
+    """The cat as the textbook network paints it, without Triton; uint8 (H, W, 3) BGR."""
+    photo = read_image(CAT)
+    with flow.no_grad():
+        output = load_stylenet(style)(flow.tensor(to_model(photo, 256, 256))).numpy()
+    return recover_image(output, *photo.shape[:2])
+
+
+def as_jpeg(picture):
+    return cv2.imdecode(cv2.imencode(".jpg", picture)[1], cv2.IMREAD_COLOR)
+
+
+def lines_of(done, *names):
+    """Return the lines of a demo that succeeded; they begin with these names."""
     assert (done.returncode, done.stderr) == (0, "")
-    assert [line.split()[0] for line in done.stdout.splitlines()] == (
-        ["server", "inference", "check", "files"] if "V=1" in command else
-        ["server", "inference", "files"]
-    )  # fmt: skip
-    assert (clone / "result.jpg").exists() and (clone / "before_after.png").exists()
+    lines = done.stdout.splitlines()
+    assert [line.split()[0] for line in lines] == list(names)
+    return lines
+
+
+def test_make_demo(clone, make_environment):
+    before = set(clone.iterdir())
+    done = run("make demo", clone, make_environment)
+    server, inference, files = lines_of(done, "server", "inference", "files")
+    assert re.match(
+        r"server    embedded Triton 2\.51\.0 on 127\.0\.0\.1:\d+, ready in [\d.]+ s", server
+    )
+    assert re.match(
+        r"inference fast_neural_style, style starry_night: 1 picture of 451 x 300 in \d+ ms$",
+        inference,
+    )
+    assert files == "files     result.jpg (451 x 300), before_after.png"
+    made = {path.name for path in set(clone.iterdir()) - before}
+    assert made == {"before_after.png", "result.jpg"}
+
+    photo, result = read_image(CAT), read_image(clone / "result.jpg")
+    assert result.shape == photo.shape
+    # All that is between the two is JPEG.
+    assert cv2.absdiff(result, as_jpeg(painted_in_process("starry_night"))).mean() < 0.1
+    # Neither the photo nor noise: far from the photo, and neighbours alike.
+    assert cv2.absdiff(result, photo).mean() > 20
+    assert cv2.absdiff(result[:, 1:], result[:, :-1]).mean() < result.std()
+
+
+def test_make_demo_in_another_style(clone, make_environment):
+    command = "make demo IMAGE=assets/cat.jpg STYLE=red_ember V=1"
+    done = run(command, clone, make_environment)
+    _, inference, check, _ = lines_of(done, "server", "inference", "check", "files")
+    assert "style red_ember: 1 picture of 451 x 300" in inference
+    difference = re.match(r"check     served and in-process .* by at most ([\d.]+) of 255$", check)
+    assert float(difference[1]) <= 0.001
+    result = read_image(clone / "result.jpg")
+    assert cv2.absdiff(result, as_jpeg(painted_in_process("red_ember"))).mean() < 0.1
 
 
 def test_make_serve_status_stop(clone, make_environment, port):
@@ -178,3 +223,11 @@ def test_make_alone_lists_the_verbs(make_environment):
         "clean",
     ):
         assert re.search(rf"^  make {verb} +\w", listed, re.M)
+
+
+def test_make_passes_words_with_blanks_on(make_environment):
+    command = ["make", "-n", "demo", "IMAGE=my photo.png", "STYLE=red_ember", "V=1"]
+    commands = subprocess.run(
+        command, cwd=ROOT, env=make_environment, capture_output=True, text=True, check=True
+    ).stdout
+    assert '${IMAGE:+--image "$IMAGE"} ${STYLE:+--style "$STYLE"} ${V:+-v}' in commands

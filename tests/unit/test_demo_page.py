@@ -3,6 +3,7 @@
 import importlib
 import os
 import re
+import socket
 import string
 import sys
 import time
@@ -13,7 +14,7 @@ from serving_kit.paths import ROOT
 from serving_kit.stylenet.styles import STYLES
 
 FILES = ROOT / "demo.zip-builder" / "files"
-NAMES = ("painter", "scratch", "words")
+NAMES = ("painter", "scratch", "server", "words")
 
 
 @pytest.fixture
@@ -156,3 +157,18 @@ def test_nonsense_is_no_style(part, wanted):
 def test_look_and_script_name_no_other_host():
     for name in ("page.css", "page.js"):
         assert not re.search(r"https?:|//[a-z]+\.", (FILES / name).read_text()), name
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_a_page_without_a_port_takes_a_free_one_where_the_usual_one_is_taken(
+    part, monkeypatch, host
+):
+    server = part("server")
+    family = socket.AF_INET6 if host == "::1" else socket.AF_INET
+    with socket.create_server((host, 0), family=family) as other:
+        taken = other.getsockname()[1]
+        monkeypatch.setattr(server, "PORT", taken)
+        with server.listen(host, None) as listening:
+            assert listening.getsockname()[1] not in (0, taken)
+        with pytest.raises(OSError, match="in use"):
+            server.listen(host, taken)

@@ -23,7 +23,8 @@ def free_ports(wanted: tuple[int | None, ...], address: str = HOST) -> tuple[int
     with contextlib.ExitStack() as held:
         ports = []
         for port in wanted:
-            listener = held.enter_context(socket.socket())
+            family = socket.AF_INET6 if ":" in address else socket.AF_INET
+            listener = held.enter_context(socket.socket(family))
             # As Triton does: a port whose last connections are only fading away counts as free.
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             _bind(listener, address, port)
