@@ -108,13 +108,17 @@ class SharedMemory:
 
     def pytest_runtest_logreport(self):
         if time.monotonic() - self._looked > LOOK_SECONDS:
-            self._mapped |= mapped_by(processes())
-            self._looked = time.monotonic()
+            self._look()
+
+    def _look(self):
+        self._mapped |= mapped_by(processes())
+        self._looked = time.monotonic()
 
     def left(self):
         """Return the names of what is there now."""
         from serving_kit.server import runs
 
+        self._look()
         prefixes = tuple(runs.prefix_in(folder) for folder in temporary_folders())
         names = {file.name for file in Path("/dev/shm").iterdir()}
         return {name for name in names if name in self._mapped or name.startswith(prefixes)}
