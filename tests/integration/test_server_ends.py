@@ -62,15 +62,17 @@ def start_owner():
     owners = []
 
     def start_owner(repository):
-        owners.append(start(OWNER, repository))
-        run_dir = run_dir_of(owners[-1])
+        owner = start(OWNER, repository)
+        owners.append(owner)
+        run_dir = run_dir_of(owner)
         assert supervisor.processes_of(run_dir)
-        return owners[-1], run_dir
+        return owner, run_dir
 
     yield start_owner
     for owner in owners:
         owner.kill()
-        owner.communicate()
+        with owner:  # closes its pipes and waits for it
+            pass
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
