@@ -25,6 +25,8 @@ SHARED_FILES = {
     "build/my_style": ("02", "04", "05", "10"),
     "notebooks/result.jpg": ("00", "07"),
 }
+#: How often the memory that processes of this session share is looked at.
+LOOK_SECONDS = 2
 
 _seconds_of_notebook = defaultdict(float)
 
@@ -42,18 +44,6 @@ def start_new_kernel(*arguments, stderr=None, start=nbval.kernel.start_new_kerne
 
 
 nbval.kernel.start_new_kernel = start_new_kernel
-
-
-def pytest_addoption(parser):
-    parser.addoption(
-        "--soak", action="store_true", help="run the tests of endurance at full length"
-    )
-
-
-@pytest.fixture(scope="session")
-def soak(pytestconfig):
-    """Whether the tests of endurance take their time."""
-    return pytestconfig.getoption("soak")
 
 
 def pytest_sessionstart(session):
@@ -74,7 +64,8 @@ def pytest_sessionstart(session):
 
     # As make lab does: what notebooks compute has the last digits of what workers do.
     os.environ.update(openblas.environment())
-    session.config.before = snapshot()
+    session.config.before = files()
+    session.config.pluginmanager.register(SharedMemory(), "shared-memory")
 
 
 def is_worker(config):
@@ -105,18 +96,46 @@ def pytest_runtest_logreport(report):
         _seconds_of_notebook[Path(path).name] += report.duration
 
 
+class SharedMemory:
+    """Tells which shared memory is this session's: other programs have theirs in the same place.
+
+    It is that of servers whose run folder lay in a temporary folder of this session, and all that
+    a process of this session was seen to have mapped.
+    """
+
+    def __init__(self):
+        self._mapped, self._looked = set(), 0.0
+
+    def pytest_runtest_logreport(self):
+        if time.monotonic() - self._looked > LOOK_SECONDS:
+            self._look()
+
+    def _look(self):
+        self._mapped |= mapped_by(processes())
+        self._looked = time.monotonic()
+
+    def left(self):
+        """Return the names of what is there now."""
+        from serving_kit.server import runs
+
+        self._look()
+        prefixes = tuple(runs.prefix_in(folder) for folder in temporary_folders())
+        names = {file.name for file in Path("/dev/shm").iterdir()}
+        return {name for name in names if name in self._mapped or name.startswith(prefixes)}
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session):
-    """Compare processes, files, shared memory and what git sees with before the tests."""
+    """Look for processes, files, shared memory and what git sees that the tests have left."""
     if is_worker(session.config):
         return
     from serving_kit.server import runs, supervisor
 
     deadline = time.monotonic() + LEFTOVER_SECONDS
-    while (left := leftovers(session.config.before)) and time.monotonic() < deadline:
+    while (left := leftovers(session.config)) and time.monotonic() < deadline:
         time.sleep(0.5)
     session.config.leftovers = left
-    for pid in processes()[0]:
+    for pid in processes():
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
     # What their supervisors would have cleaned up, had they not been among the killed.
@@ -138,50 +157,45 @@ def pytest_terminal_summary(terminalreporter, config):
             terminalreporter.line(line)
 
 
-def snapshot():
-    """Return what exists now: shared memory, temporary files, what git sees as changed or new."""
+def temporary_folders():
+    """Return the folders for temporary files of this session and of pytest-xdist's workers."""
+    temporary = Path(os.environ["TMPDIR"])
+    return [temporary, *temporary.glob("gw*")]
+
+
+def files():
+    """Return the temporary files of this session, and what git sees as changed or new."""
     status = subprocess.run(
         ["git", "status", "--porcelain"], cwd=ROOT, capture_output=True, text=True, check=False
     )
-    temporary = Path(os.environ["TMPDIR"])
-    workers = list(temporary.glob("gw*"))  # each of pytest-xdist's has a folder of its own
+    folders = temporary_folders()
+    temporary = {file for folder in folders for file in folder.iterdir()} - set(folders)
     return {
-        "shared memory": {file.name for file in Path("/dev/shm").iterdir()},
-        "temporary file": {
-            file.name
-            for folder in (temporary, *workers)
-            for file in folder.iterdir()
-            # pytest removes its own itself, later
-            if file not in workers and not file.name.startswith("pytest-of-")
-        },
+        # pytest removes its own itself, later
+        "temporary file": {f.name for f in temporary if not f.name.startswith("pytest-of-")},
         "file": set(status.stdout.splitlines()),
     }
 
 
-def leftovers(before):
-    """Return a line for each thing that is there now and was not before."""
-    ours, others = processes()
-    lines = [f"process {pid}: {command(pid)}" for pid in ours if command(pid)]
-    now = snapshot()
-    now["shared memory"] -= mapped_by(others)
-    for kind in before:
-        lines += [f"{kind}: {name}" for name in sorted(now[kind] - before[kind])]
-    return lines
+def leftovers(config):
+    """Return a line for each thing that the tests have left."""
+    lines = [f"process {pid}: {command(pid)}" for pid in processes() if command(pid)]
+    left = {kind: names - config.before[kind] for kind, names in files().items()}
+    left["shared memory"] = config.pluginmanager.get_plugin("shared-memory").left()
+    return lines + [f"{kind}: {name}" for kind, names in left.items() for name in sorted(names)]
 
 
 def processes():
-    """Return the PIDs of the processes that inherited this session's mark, and of all others."""
+    """Return the PIDs of the processes that inherited this session's mark, but this one."""
     mark = f"{MARK}={os.environ[MARK]}".encode()
-    ours, others = [], []
+    pids = []
     for entry in Path("/proc").iterdir():
         if not entry.name.isdecimal() or int(entry.name) == os.getpid():
             continue
-        try:
-            marked = mark in (entry / "environ").read_bytes().split(b"\0")
-        except OSError:
-            continue
-        (ours if marked else others).append(int(entry.name))
-    return ours, others
+        with contextlib.suppress(OSError):
+            if mark in (entry / "environ").read_bytes().split(b"\0"):
+                pids.append(int(entry.name))
+    return pids
 
 
 def command(pid):
@@ -194,12 +208,10 @@ def command(pid):
 
 
 def mapped_by(pids):
-    """Return the names in /dev/shm that these processes, which are not ours, have mapped."""
+    """Return the names in /dev/shm that processes have mapped."""
     names = set()
     for pid in pids:
-        try:
+        with contextlib.suppress(OSError):
             lines = Path(f"/proc/{pid}/maps").read_text().splitlines()
-        except OSError:
-            continue
-        names |= {line.rpartition("/dev/shm/")[2] for line in lines if "/dev/shm/" in line}
+            names |= {line.rpartition("/dev/shm/")[2] for line in lines if "/dev/shm/" in line}
     return names

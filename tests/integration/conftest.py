@@ -1,9 +1,11 @@
-"""A small StyleNet, a tiny graph, and servers that tests share: one with models, one without."""
+"""What tests with servers share: small models, ports, and servers to ask or to load models into."""
 
 import contextlib
 import gc
 import itertools
 import shutil
+import socket
+import tempfile
 import time
 from pathlib import Path
 
@@ -14,12 +16,10 @@ import tritonclient.http as httpclient
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
 from serving_kit.client.inference import infer
-from serving_kit.errors import ServerError
 from serving_kit.models import repository_for
 from serving_kit.paths import MODEL_REPOSITORY
-from serving_kit.server import supervisor
-from serving_kit.server.ports import free_ports
-from serving_kit.server.triton import TritonServer
+from serving_kit.server import TritonServer, runs, supervisor
+from serving_kit.server.ports import HOST
 
 SIZE = 64
 LOAD_SECONDS = 300
@@ -130,14 +130,112 @@ def wait_until():
     return wait
 
 
+#: A model that needs Triton's python backend, and no OneFlow: its output is its input.
+TINY_MODEL = """
+import triton_python_backend_utils as pb_utils
+class TritonPythonModel:
+    def execute(self, requests):
+        inputs = [request.inputs()[0].as_numpy() for request in requests]
+        return [pb_utils.InferenceResponse([pb_utils.Tensor("OUTPUT_0", x)]) for x in inputs]
+"""
+TINY_CONFIG = """
+backend: "python"
+input [ { name: "INPUT_0" data_type: TYPE_FP32 dims: [ 2 ] } ]
+output [ { name: "OUTPUT_0" data_type: TYPE_FP32 dims: [ 2 ] } ]
+"""
+
+
+@pytest.fixture
+def empty_repository(tmp_path):
+    """A repository without a model, with which Triton is ready at once."""
+    folder = tmp_path / "no models"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def tiny_repository(tmp_path):
+    """A repository whose model has a process and shared memory, as OneFlow's have.
+
+    Over a space in the path of a repository, Triton alone would wait for ever.
+    """
+    version = tmp_path / "tiny models" / "tiny" / "1"
+    version.mkdir(parents=True)
+    (version / "model.py").write_text(TINY_MODEL)
+    (version.parent / "config.pbtxt").write_text(TINY_CONFIG)
+    return tmp_path / "tiny models"
+
+
 @pytest.fixture
 def port():
-    """The first of three free ports in a row, for HTTP, gRPC and metrics."""
+    """The first of three ports in a row, for HTTP, gRPC and metrics, that nobody else is given.
+
+    They stay bound, by sockets that do not listen. As long as each has SO_REUSEADDR, as Triton's
+    and the kit's have, the kernel lets another socket have such a port by its number; but it
+    gives it to none that asks for any free port.
+    """
     while True:
-        (first,) = free_ports((None,))
-        with contextlib.suppress(ServerError):
-            free_ports((first, first + 1, first + 2))
-            return first
+        with contextlib.ExitStack() as held, contextlib.suppress(OSError, OverflowError):
+            first = hold(held, 0)
+            hold(held, first + 1)
+            hold(held, first + 2)
+            yield first
+            return
+
+
+def hold(held, port):
+    holder = held.enter_context(socket.socket())
+    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    holder.bind((HOST, port))
+    return holder.getsockname()[1]
+
+
+@pytest.fixture
+def traces():
+    """Returns everything that a run may leave: its folder, its processes, its shared memory."""
+
+    def traces(run_dir):
+        folder = [run_dir] if run_dir.exists() else []
+        memory = supervisor.SHARED_MEMORY.glob(f"{supervisor.shm_prefix(run_dir)}*")
+        return [*folder, *supervisor.processes_of(run_dir), *memory]
+
+    return traces
+
+
+@pytest.fixture
+def is_clean(traces, wait_until):
+    """Tells whether nothing is left of the runs of this test; in the end that must be so.
+
+    The runs of other tests do not count: their servers may live on. No other process starts a
+    server in this folder for temporary files: each session and worker has its own.
+    """
+
+    def runs_now():
+        return set(Path(tempfile.gettempdir()).glob(f"{runs.RUN_PREFIX}*"))
+
+    others = runs_now()
+
+    def is_clean():
+        return not any(traces(run_dir) for run_dir in runs_now() - others)
+
+    yield is_clean
+    wait_until(is_clean)
+
+
+@pytest.fixture
+def processes_named():
+    """Returns the processes of a run that have a name (the kernel keeps 15 characters)."""
+
+    def processes_named(run_dir, name):
+        found = []
+        for pid in supervisor.processes_of(run_dir):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process = psutil.Process(pid)
+                if process.name().startswith(name[:15]):
+                    found.append(process)
+        return found
+
+    return processes_named
 
 
 @pytest.fixture(scope="session")

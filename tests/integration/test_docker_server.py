@@ -1,6 +1,6 @@
 """Docker's side of the server, with a stand-in for the docker command that records its calls.
 
-There is no Docker engine where these tests run: they prove which commands the kit gives, with
+There is no Docker engine where these tests run: they show which commands the kit gives, with
 which environment, and that it cleans up; not that an image works.
 """
 
@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from serving_kit.errors import ServerError
-from serving_kit.server import TritonServer, choose, docker, ports, registry, running_servers, runs
+from serving_kit.server import TritonServer, choose, docker, registry, running_servers, runs
 
 SECONDS = 30
 
@@ -181,51 +181,42 @@ def test_docker_is_wanted_and_cannot_be_had(machine):
     assert choose("docker").device == "cpu"  # the kit's own serves on the CPU too
 
 
-def test_the_page_s_command(machine, repository):
+def test_the_original_guide_s_command(machine, repository, port):
     machine.set(gpus=[T4], info=NVIDIA, images=[docker.ORIGINAL_IMAGE])
-    free = ports.free_ports((None, None, None))
     server = TritonServer(
         repository,
         mode="docker",
         image=docker.ORIGINAL_IMAGE,
-        http_port=free[0],
-        grpc_port=free[1],
-        metrics_port=free[2],
+        http_port=port,
+        grpc_port=port + 1,
+        metrics_port=port + 2,
     )
     with server:
         assert server.is_reachable_from_elsewhere
         assert str(server) == (
-            f"Triton 2.17.0 in Docker (oneflowinc/oneflow-serving, GPU) on 127.0.0.1:{free[0]}"
+            f"Triton 2.17.0 in Docker (oneflowinc/oneflow-serving, GPU) on 127.0.0.1:{port}"
         )
         cidfile = f"--cidfile={server.run_dir}/container"
         identity = f"--id={server.run_dir.name}"
     (run,) = machine.calls("run")
-    # Word for word that of the page, but for the container's ID, and ports that others do not use.
-    page = (
+    # Word for word that of the guide, but for the container's and the server's ID, and the ports.
+    guide = (
         f"run --rm --runtime=nvidia --network=host {cidfile} -v{repository}:/models "
         "oneflowinc/oneflow-serving /opt/tritonserver/bin/tritonserver --model-store /models "
-        f"--http-port={free[0]} --grpc-port={free[1]} --metrics-port={free[2]} {identity}"
+        f"--http-port={port} --grpc-port={port + 1} --metrics-port={port + 2} {identity}"
     )
-    assert run == page.split()
+    assert run == guide.split()
     assert machine.calls("(container was asked to stop)")
     assert machine.calls("rm") == [["rm", "--force", "c0ffee"]]
 
 
-def test_the_page_s_command_to_be_pasted(machine, repository):
+def test_the_original_guide_s_command_to_be_pasted(machine, repository):
     machine.set(gpus=[T4], info=NVIDIA)
     server = TritonServer(repository, mode="docker", image=docker.ORIGINAL_IMAGE)
     assert server.command() == (
         f"docker run --rm --runtime=nvidia --network=host -v{repository}:/models "
         "oneflowinc/oneflow-serving /opt/tritonserver/bin/tritonserver --model-store /models"
     )
-
-
-def test_a_colon_in_the_path_would_cut_the_page_s_mount(machine, tmp_path):
-    machine.set(gpus=[T4], info=NVIDIA)
-    folder = tmp_path / "a:b"
-    folder.mkdir()
-    with pytest.raises(ServerError, match="has a colon, at which docker run -v would cut it"):
-        TritonServer(folder, mode="docker", image=docker.ORIGINAL_IMAGE).command()
 
 
 @pytest.mark.parametrize("device", ["gpu", "cpu"])
@@ -308,13 +299,17 @@ def test_a_killed_supervisor_leaves_no_container(machine, repository, wait_until
 
 
 def test_a_detached_container_is_found_and_stopped(machine, repository):
-    machine.set(images=[docker.KIT_IMAGE])
+    machine.set(gpus=[T4], info=NVIDIA, images=[docker.KIT_IMAGE])
     TritonServer(repository, mode="docker", detached=True).start()
     again = TritonServer(repository, mode="docker", detached=True).start()
     assert again.found_running and len(machine.calls("run")) == 1
     (server,) = running_servers()
-    assert "in Docker (oneflow-serving-kit, CPU)" in str(server)
+    assert "in Docker (oneflow-serving-kit, GPU)" in str(server)
     server.stop()
     assert machine.calls("(container was asked to stop)")
     assert running_servers() == []
     assert not Path(again.run_dir).exists()
+    # One that was taken can be started again in the same way.
+    again.stop()
+    with again:
+        assert not again.found_running and len(machine.calls("run")) == 2

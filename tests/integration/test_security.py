@@ -12,8 +12,7 @@ import pytest
 import tritonclient.grpc as grpcclient
 
 from serving_kit.paths import ROOT
-from serving_kit.server import runs
-from serving_kit.server.triton import running_servers
+from serving_kit.server import registry, running_servers
 
 SECONDS = 90
 
@@ -27,7 +26,7 @@ def commands():
 @pytest.fixture
 def run(tmp_path, monkeypatch):
     """Run a command of the page in a folder of its own, on a port that is free."""
-    monkeypatch.setattr(runs, "SERVERS", tmp_path / "servers")
+    monkeypatch.setattr(registry, "SERVERS", tmp_path / "servers")
     monkeypatch.setenv("SERVING_KIT_SERVERS", str(tmp_path / "servers"))
     (tmp_path / "models").mkdir()
 

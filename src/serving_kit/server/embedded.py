@@ -38,30 +38,15 @@ CPU_OPTIONS = (
 SHARED_MEMORY_NEEDED = 16 << 20
 
 
-def check_machine() -> None:
-    """Find out before the start what would make Triton hang or fail later.
-
-    Raises:
-        ServerError: a library or room in shared memory is missing; it says how to get it.
-    """
-    _check_libraries()
-    free = shutil.disk_usage(supervisor.SHARED_MEMORY).free
-    if free < SHARED_MEMORY_NEEDED:
-        raise ServerError(
-            f"only {free / 2**20:.1f} MiB are free in {supervisor.SHARED_MEMORY}, and Triton's "
-            f"python backend needs {SHARED_MEMORY_NEEDED >> 20} or more: remove what is left "
-            "there, or make it larger (in a container: docker run --shm-size=1g)"
-        )
-
-
-def kind() -> str:
-    """Return what Triton is meant, "embedded" or "installed"."""
-    return "installed" if _installed_triton() else "embedded"
+def installed_triton() -> str:
+    """Return the path of the tritonserver that ``SERVING_KIT_TRITON`` names; empty without it."""
+    home = _installed_home()
+    return str(home / "bin" / "tritonserver") if home else ""
 
 
 def device() -> str:
     """Return what it computes on, "gpu" or "cpu": the package has no part for a GPU."""
-    has_gpu = _installed_triton() and any(gpu.runs_oneflow for gpu in find_gpus())
+    has_gpu = _installed_home() and any(gpu.runs_oneflow for gpu in find_gpus())
     return "gpu" if has_gpu else "cpu"
 
 
@@ -69,8 +54,19 @@ class EmbeddedLauncher(Launcher):
     """See ``Launcher``."""
 
     def check(self) -> None:
-        """Check this machine; see ``check_machine``."""
-        check_machine()
+        """Find out before the start what would make Triton hang or fail later.
+
+        Raises:
+            ServerError: a library or room in shared memory is missing; it says how to get it.
+        """
+        _check_libraries()
+        free = shutil.disk_usage(supervisor.SHARED_MEMORY).free
+        if free < SHARED_MEMORY_NEEDED:
+            raise ServerError(
+                f"only {free / 2**20:.1f} MiB are free in {supervisor.SHARED_MEMORY}, and "
+                f"Triton's python backend needs {SHARED_MEMORY_NEEDED >> 20} or more: remove what "
+                "is left there, or make it larger (in a container: docker run --shm-size=1g)"
+            )
 
     def order(self, run_dir: Path, ports: Ports) -> dict:
         """Lay out the run folder; return the supervisor's arguments.
@@ -90,7 +86,7 @@ class EmbeddedLauncher(Launcher):
                 "header": [CONTROL_HEADER, secret],
             }
         options = [*self._addresses(ports), identity_option(run_dir), *options, *self.spec.options]
-        return {"command": _command(run_dir, repository, options), "control": control}
+        return {"command": self._command(run_dir, repository, options), "control": control}
 
     def environment(self, run_dir: Path) -> dict[str, str]:
         """Return the environment of Triton, and of the processes that it starts."""
@@ -111,12 +107,13 @@ class EmbeddedLauncher(Launcher):
         ]
         variables = [f"{name}={quote(value)}" for name, value in _variables().items()]
         options = [*self._addresses(ports), *self.chosen_models(), *self.spec.options]
-        words = map(quote, _command(run_dir, f"{run_dir}/models", options))
+        words = map(quote, self._command(run_dir, f"{run_dir}/models", options))
         return "\n".join([*lines, " \\\n  ".join([*variables, *words])])
 
     def title(self, version: str, url: str) -> str:
         """Return what a person calls this server."""
-        return f"{kind()} Triton {version} on {url}"
+        kind = "installed" if self.spec.image else "embedded"
+        return f"{kind} Triton {version} on {url}"
 
     def _addresses(self, ports: Ports) -> list[str]:
         http, grpc, metrics = ports
@@ -131,24 +128,27 @@ class EmbeddedLauncher(Launcher):
             f"--exit-timeout-secs={supervisor.EXIT_TIMEOUT_SECONDS}",
         ]
 
+    def _command(
+        self, run_dir: str | Path, repository: str | Path, options: list[str]
+    ) -> list[str]:
+        """Return the command line of Triton for one run.
 
-def _command(run_dir: str | Path, repository: str | Path, options: list[str]) -> list[str]:
-    """Return the command line of Triton for one run.
-
-    Args:
-        run_dir: the run folder, laid out by ``lay_out``.
-        repository: the model repository; a path without a space.
-        options: what else the server was asked for, ports among it.
-    """
-    return [
-        str(_triton_home() / "bin" / "tritonserver"),
-        f"--model-repository={repository}",
-        f"--backend-directory={run_dir}/backends",
-        f"--cache-directory={_triton_home()}/caches",
-        *(CPU_OPTIONS if device() == "cpu" else ()),
-        f"--backend-config=python,shm-region-prefix-name={supervisor.shm_prefix(Path(run_dir))}",
-        *options,
-    ]
+        Args:
+            run_dir: the run folder, laid out by ``lay_out``.
+            repository: the model repository; a path without a space.
+            options: what else the server was asked for, ports among it.
+        """
+        home = _triton_home()
+        prefix = supervisor.shm_prefix(Path(run_dir))
+        return [
+            str(home / "bin" / "tritonserver"),
+            f"--model-repository={repository}",
+            f"--backend-directory={run_dir}/backends",
+            f"--cache-directory={home}/caches",
+            *(() if self.spec.device == "gpu" else CPU_OPTIONS),
+            f"--backend-config=python,shm-region-prefix-name={prefix}",
+            *options,
+        ]
 
 
 def lay_out(run_dir: Path, model_repository: Path) -> Path:
@@ -174,19 +174,19 @@ def _variables() -> dict[str, str]:
         "PYTHONPATH": str(_site_packages()),
         # The stub embeds Python: without this it may look for the standard library elsewhere.
         "PYTHONHOME": sys.base_prefix,
-        # Drops two lines about the CUDA driver that OneFlow prints on every machine without one.
+        # Drops two lines about the CUDA driver that OneFlow prints on every machine without it.
         "GLOG_minloglevel": "3",
     }
 
 
 def _site_packages() -> Path:
     """Return the folder of packages that OneFlow is looked for in."""
-    if _installed_triton():
+    if _installed_home():
         return Path(sysconfig.get_path("purelib"))
     return _triton_home().parent.parent
 
 
-def _installed_triton() -> Path | None:
+def _installed_home() -> Path | None:
     """Return the folder of the Triton that ``SERVING_KIT_TRITON`` names, if it does.
 
     Raises:
@@ -206,7 +206,7 @@ def _installed_triton() -> Path | None:
 
 def _triton_home() -> Path:
     """Return the folder of Triton: ``pytriton/tritonserver`` of nvidia-pytriton, or another."""
-    if installed := _installed_triton():
+    if installed := _installed_home():
         return installed
     package = importlib.util.find_spec("pytriton")
     if package is None:
@@ -226,7 +226,7 @@ def _stub() -> Path:
 def _library_path() -> str:
     """Return where Triton's and Python's shared libraries lie, for LD_LIBRARY_PATH."""
     folders = [_site_packages() / "nvidia_pytriton.libs"]
-    inherited = os.environ.get("LD_LIBRARY_PATH", "") if _installed_triton() else ""
+    inherited = os.environ.get("LD_LIBRARY_PATH", "") if _installed_home() else ""
     libdir, multiarch = sysconfig.get_config_vars("LIBDIR", "MULTIARCH")
     for folder in (Path(libdir), Path(libdir) / str(multiarch), Path(sys.base_prefix) / "lib"):
         if (folder / LIBPYTHON).exists():

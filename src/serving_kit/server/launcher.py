@@ -1,4 +1,4 @@
-"""What the ways to a Triton have in common; ``embedded``, ``kit_image`` and ``original_image``."""
+"""What the ways to a Triton have in common: ``embedded``, ``kit_image``, ``original_image``."""
 
 import os
 import secrets
@@ -23,7 +23,7 @@ class Launcher:
 
     Args:
         spec: what is to be served, with a mode and a device.
-        engine: Docker's, where it is used.
+        engine: Docker's, where a container is to be started.
     """
 
     spec: ServerSpec

@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import http.client
 import json
 import socket
 
@@ -64,7 +63,7 @@ def _bind(listener: socket.socket, address: str, port: int | None) -> None:
 
 def _listener_on(address: str, port: int) -> str:
     """Say what listens on a port: a Triton, or something else."""
-    with contextlib.suppress(OSError, http.client.HTTPException, ValueError, KeyError, TypeError):
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         server = json.loads(request(address, port, "/v2")[1])
         if "model_repository" in server["extensions"]:
             return f"a Triton {server['version']}"

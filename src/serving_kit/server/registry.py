@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from serving_kit.errors import ServerError
 from serving_kit.files import write_file
 from serving_kit.paths import BACKENDS, SERVERS
 from serving_kit.server import runs
@@ -26,8 +27,6 @@ class Record:
 
     run_dir: Path
     spec: ServerSpec
-    #: Why it is served in this way; see ``choice.Choice``.
-    why: str
     ports: tuple[int, ...]
     version: str
     #: What the models and the backend were when it started; see ``fingerprint``.
@@ -43,7 +42,8 @@ def read(file: Path) -> Record:
     """Read the record of a server.
 
     Raises:
-        ValueError, TypeError: it is not one, or of another version of the kit.
+        OSError, ValueError, TypeError, KeyError, ServerError: it cannot be read, is no record, or
+            one of another version of the kit.
     """
     entries = json.loads(file.read_text())
     entries |= {
@@ -63,9 +63,8 @@ def records() -> list[Record]:
             record = read(file)
         except FileNotFoundError:  # stopped just now
             continue
-        except (ValueError, TypeError, KeyError):
-            runs.end(Path(tempfile.gettempdir()) / file.stem)
-            file.unlink(missing_ok=True)
+        except (ValueError, TypeError, KeyError, ServerError):
+            _drop(file)
             continue
         if runs.supervisor_of(record.run_dir):
             alive.append((written, record))
@@ -73,6 +72,17 @@ def records() -> list[Record]:
             runs.end(record.run_dir)
             forget(record.run_dir)
     return [record for _, record in sorted(alive, key=lambda entry: entry[0])]
+
+
+def _drop(file: Path) -> None:
+    """Remove a record that cannot be read, and end its server, which nobody could find any more.
+
+    Its name is the name of the run folder. What the file says of it is not trusted: a folder that
+    is no run's would be removed.
+    """
+    if file.stem.startswith(runs.RUN_PREFIX):
+        runs.end(Path(tempfile.gettempdir()) / file.stem)
+    file.unlink(missing_ok=True)
 
 
 def forget(run_dir: Path) -> None:

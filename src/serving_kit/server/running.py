@@ -1,14 +1,13 @@
-"""A server that was started, here or by another process: where it is, and how it does."""
+"""A server that was started, here or by another process: where it is, and how it is."""
 
 import contextlib
-import http.client
 import json
 import os
 import subprocess
 from pathlib import Path
 
 from serving_kit.server import registry, runs, supervisor
-from serving_kit.server.choice import Choice, launcher_for
+from serving_kit.server.choice import launcher_for
 from serving_kit.server.launcher import Launcher
 from serving_kit.server.spec import ServerSpec
 from serving_kit.server.triton_log import causes_in, last_lines
@@ -34,13 +33,11 @@ class RunningServer:
         self.ports = record.ports
         #: The server's own version, once it is ready.
         self.version = record.version
-        #: Which way it is served on this machine, and why.
-        self.choice = Choice(record.spec.mode, record.spec.device, record.why)
 
     @property
     def launcher(self) -> Launcher:
         """The way in which it is served."""
-        return launcher_for(self.spec, self.choice.engine)
+        return launcher_for(self.spec)
 
     @property
     def model_repository(self) -> Path:
@@ -77,8 +74,8 @@ class RunningServer:
         return self.metadata().get("name") == self.run_dir.name
 
     def metadata(self) -> dict:
-        """Return what ``/v2`` says: name, version, extensions; nothing where nobody responds."""
-        with contextlib.suppress(OSError, http.client.HTTPException, ValueError):
+        """Return what ``/v2`` says: name, version, extensions; an empty dict without a response."""
+        with contextlib.suppress(OSError, ValueError):
             found = json.loads(self._get("/v2")[1])
             return found if isinstance(found, dict) else {}
         return {}
@@ -97,7 +94,7 @@ class RunningServer:
         return {name: self._is_ok(f"/v2/models/{name}/ready") for name in names}
 
     def _is_ok(self, path: str) -> bool:
-        with contextlib.suppress(OSError, http.client.HTTPException):
+        with contextlib.suppress(OSError):
             status, _ = self._get(path)
             return status == 200
         return False

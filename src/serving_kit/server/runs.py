@@ -9,6 +9,7 @@ import secrets
 import signal
 import tempfile
 import time
+import zlib
 from pathlib import Path
 
 from serving_kit.errors import ServerError
@@ -33,7 +34,15 @@ def new_run_dir() -> Path:
             f"Triton cannot work in {parent}, the folder for temporary files: "
             "its path has a space; set TMPDIR to a folder without one"
         )
-    return parent / f"{RUN_PREFIX}{secrets.token_hex(8)}"
+    return parent / f"{prefix_in(parent)}{secrets.token_hex(8)}"
+
+
+def prefix_in(parent: Path) -> str:
+    """Return what the names of the runs in one folder for temporary files begin with.
+
+    The names in /dev/shm begin like them, and so show to which folder's runs they belong.
+    """
+    return f"{RUN_PREFIX}{zlib.crc32(os.fsencode(parent)):08x}-"
 
 
 def supervisor_of(run_dir: Path) -> int | None:

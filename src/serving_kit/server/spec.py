@@ -25,7 +25,8 @@ class ServerSpec:
     mode: str = "auto"
     #: "gpu" or "cpu"; empty until it is chosen.
     device: str = ""
-    #: The Docker image, if it comes to that.
+    #: In Docker the image. Where a local server runs, the installed tritonserver that it is, or
+    #: nothing for the one of the Python packages.
     image: str = KIT_IMAGE
     #: The network address of this machine to listen on; "0.0.0.0" is all of them.
     address: str = HOST
@@ -40,10 +41,10 @@ class ServerSpec:
         object.__setattr__(self, "options", tuple(self.options))
         if self.models is not None:
             object.__setattr__(self, "models", tuple(self.models))
-        if any(option.startswith("--id=") for option in self.options):
+        for option in filter(_hides_identity, self.options):
             raise ServerError(
-                "the option --id is set by the kit, which tells its servers apart by it; leave it "
-                "out"
+                f"the option {option} cannot be used: the kit tells its servers apart by --id, "
+                "which it sets itself, and asks /v2 for it; leave this option out"
             )
 
     @property
@@ -65,3 +66,10 @@ class ServerSpec:
         if set(entries) != {field.name for field in fields(cls)}:
             raise ValueError(f"not the fields of a ServerSpec: {', '.join(entries)}")
         return cls(**entries)
+
+
+def _hides_identity(option: str) -> bool:
+    """Tell whether an option of tritonserver changes what ``/v2`` says, or closes it."""
+    name, _, value = option.partition("=")
+    closed = value.partition(":")[0].split(",") if name == "--http-restricted-api" else []
+    return name == "--id" or "metadata" in closed or "health" in closed

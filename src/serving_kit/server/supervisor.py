@@ -1,11 +1,11 @@
-"""Keep one Triton Inference Server alive for exactly as long as somebody wants it.
+"""Keep one Triton Inference Server alive for exactly as long as it is wanted.
 
 ``triton.TritonServer`` starts this file as a process of its own, and holds the other end of its
 standard input. When that end closes, because the server is stopped or because its owner was
 killed, however brutally, the supervisor stops Triton, ends whatever it left running, and removes
 its shared memory and its run folder. It is there before the folder is made, so that an owner that
 is killed while it lays the folder out leaves nothing either; one line on that input then tells
-what to start. A server that shall outlive its owner is let go, once it is ready, with a second
+what to start. A server that is to outlive its owner is let go, once it is ready, with a second
 line; from then on only a signal ends it.
 
 Meanwhile it looks after the processes in which Triton's python backend runs models: Triton does
@@ -31,9 +31,9 @@ RUN_MARK = "SERVING_KIT_RUN"
 #: What the owner writes to let a server go on without it.
 LET_GO = b"let go\n"
 
-#: Triton answers what it has accepted, for at most this long, before it gives up its models.
+#: Triton responds to what it has accepted, for at most this long, before it gives up its models.
 EXIT_TIMEOUT_SECONDS = 5
-#: And is killed this long after it was asked to stop.
+#: It is killed this long after it was asked to stop.
 KILL_AFTER_SECONDS = 15
 #: How often the python backend's processes are looked at.
 LOOK_SECONDS = 1
@@ -163,7 +163,7 @@ def _watch(server: subprocess.Popen, run_dir: Path, wake: int, stubs: "_Stubs | 
 
 
 class _Stubs:
-    """The python backend's processes of one Triton, and the cure when one of them died."""
+    """The python backend's processes of one Triton, which are replaced when they died."""
 
     def __init__(self, triton: int, control: dict, log):
         self._triton = triton
@@ -171,7 +171,7 @@ class _Stubs:
         self._log = log
         self._models: dict[int, str] = {}
         self._suspects: set[int] = set()
-        self._cured: set[int] = set()
+        self._reloaded: set[int] = set()
 
     def look(self) -> None:
         """Load a model again whose process was found dead twice in a row.
@@ -179,9 +179,11 @@ class _Stubs:
         Once is not enough: a process that Triton ends itself, as it unloads a model, is dead for
         a moment before Triton has taken note of it.
         """
-        dead = {pid for pid in self._children() if self._is_dead_stub(pid)} - self._cured
+        children = self._children()
+        self._reloaded &= set(children)  # the number of one that is gone may be given again
+        dead = {pid for pid in children if self._is_dead_stub(pid)} - self._reloaded
         for pid in dead & self._suspects:
-            self._cured.add(pid)
+            self._reloaded.add(pid)
             threading.Thread(target=self._reload, args=(self._models[pid],), daemon=True).start()
         self._suspects = dead
 
@@ -207,12 +209,12 @@ class _Stubs:
         self._say(f"the process that serves {model} died; loading {model} again")
         try:
             # Triton takes a model that it has loaded for a good one: load alone does nothing.
-            for verb in ("unload", "load"):
-                status, text = self._post(f"/v2/repository/models/{model}/{verb}")
+            for action in ("unload", "load"):
+                status, text = self._post(f"/v2/repository/models/{model}/{action}")
                 if status != 200:
                     self._say(f"{model} cannot be loaded again: {text}")
                     return
-        except (OSError, http.client.HTTPException) as error:
+        except OSError as error:
             self._say(f"{model} cannot be loaded again: {error}")
             return
         self._say(f"{model} is loaded again")
@@ -275,14 +277,17 @@ def request(
         The status and the body of the response.
 
     Raises:
-        OSError, http.client.HTTPException: there is no response.
+        OSError: there is no response, or none in HTTP.
     """
     connection = http.client.HTTPConnection(address, port, timeout=seconds)
     with contextlib.closing(connection):
         method = "GET" if body is None else "POST"
-        connection.request(method, path, body, {"Connection": "close"} | (headers or {}))
-        response = connection.getresponse()
-        return response.status, response.read()
+        try:
+            connection.request(method, path, body, {"Connection": "close"} | (headers or {}))
+            response = connection.getresponse()
+            return response.status, response.read()
+        except http.client.HTTPException as error:
+            raise OSError(f"no response in HTTP from {address}:{port} ({error!r})") from error
 
 
 if __name__ == "__main__":

@@ -16,14 +16,15 @@ from pathlib import Path
 
 from serving_kit.errors import ServerError
 from serving_kit.paths import MODEL_REPOSITORY
-from serving_kit.server import registry, runs, supervisor
-from serving_kit.server.choice import Choice, choose
+from serving_kit.server import embedded, registry, runs, supervisor
+from serving_kit.server.choice import Choice, choose, launcher_for
+from serving_kit.server.launcher import Launcher
 from serving_kit.server.ports import TRITON_PORTS
 from serving_kit.server.running import RunningServer
 from serving_kit.server.spec import ServerSpec
 
 #: Supervisors that go on after this process; kept, so that Python does not complain about them.
-_let_go: dict[Path, subprocess.Popen] = {}
+_outliving: dict[Path, subprocess.Popen] = {}
 
 
 class TritonServer(RunningServer):
@@ -85,6 +86,11 @@ class TritonServer(RunningServer):
         """
         return choose(self.spec.mode, self.spec.image)
 
+    @property
+    def launcher(self) -> Launcher:
+        """The way in which it is served."""
+        return launcher_for(self.spec, self.choice.engine)
+
     def start(self) -> "TritonServer":
         """Start the server and wait until it and all its models are ready.
 
@@ -99,6 +105,7 @@ class TritonServer(RunningServer):
                 f"{self.model_repository} is not a folder: expected a model repository"
             )
         began = time.monotonic()
+        self.found_running = False
         self._resolve()
         runs.sweep()
         with registry.one_at_a_time() if self.detached else contextlib.nullcontext():
@@ -115,10 +122,9 @@ class TritonServer(RunningServer):
 
     def _resolve(self) -> None:
         """Fill in what depends on the machine, so that specs can be compared."""
-        image = self.spec.image if self.choice.mode == "docker" else ""
-        self.spec = replace(
-            self.spec, mode=self.choice.mode, device=self.choice.device, image=image
-        )
+        mode, device = self.choice.mode, self.choice.device
+        image = self.spec.image if mode == "docker" else embedded.installed_triton()
+        self.spec = replace(self.spec, mode=mode, device=device, image=image)
 
     def _start(self) -> None:
         self.launcher.check()
@@ -135,7 +141,7 @@ class TritonServer(RunningServer):
                     raise
                 self.stop()
             else:
-                self.version = self.metadata()["version"]
+                self.version = self.metadata().get("version", "")
                 return
 
     def _launch(self) -> None:
@@ -182,7 +188,7 @@ class TritonServer(RunningServer):
                     self.take(record)
                     self.found_running = True
                     return True
-                # Triton has died, or the models were saved anew: nobody wants what it serves.
+                # Triton has died, or the models were saved anew: what it serves is of no use.
                 other.stop()
             elif taken := [port for port in self._wanted_ports if port in record.ports]:
                 raise ServerError(
@@ -197,14 +203,13 @@ class TritonServer(RunningServer):
         registry.Record(
             run_dir=self.run_dir,
             spec=self.spec,
-            why=self.choice.why,
             ports=self.ports,
             version=self.version,
             fingerprint=registry.fingerprint(self.model_repository),
         ).write()
         self._supervisor.stdin.write(supervisor.LET_GO)
         self._supervisor.stdin.close()
-        _let_go[self.run_dir] = self._supervisor
+        _outliving[self.run_dir] = self._supervisor
         self._supervisor = None
 
     def _wait_until_ready(self, deadline: float) -> None:
@@ -232,7 +237,7 @@ class TritonServer(RunningServer):
             self._supervisor = None
         run_dir = self.run_dir
         super().stop()
-        if supervisor_process := _let_go.pop(run_dir, None):
+        if supervisor_process := _outliving.pop(run_dir, None):
             supervisor_process.wait()
 
     def __enter__(self) -> "TritonServer":

@@ -1,0 +1,254 @@
+"""The messages about saved folders and configurations in docs/troubleshooting.md."""
+
+import os
+import re
+import shutil
+
+import oneflow as flow
+import pytest
+from provoking import edit, parameter, provokes, raised
+from tritonclient.utils import InferenceServerException
+
+from oneflow_backend.graph_folder import GraphFolderError, read_graph_folder
+from serving_kit.errors import (
+    ConfigError,
+)
+from serving_kit.repository import checks
+from serving_kit.repository.config import as_triton_has_it, backend_config, config_for, read_config
+from serving_kit.repository.config import write_config as write_config_file
+from serving_kit.repository.config_text import parse_config
+from serving_kit.stylenet.network import load_stylenet
+
+
+def refuse_folder(folder):
+    return raised(GraphFolderError, read_graph_folder, folder)
+
+
+@provokes("There is no graph")
+def test_there_is_no_graph(tmp_path):
+    (tmp_path / "empty").mkdir()
+    return [refuse_folder(tmp_path / "none"), refuse_folder(tmp_path / "empty")]
+
+
+@provokes("The graph lies in the wrong place")
+def test_the_graph_lies_in_the_wrong_place(saved):
+    high, deep = saved.parent / "high", saved.parent / "deep" / "model"
+    shutil.copytree(saved, high)
+    shutil.copytree(saved, deep / "model")
+    return [refuse_folder(high / "model"), refuse_folder(deep)]
+
+
+@provokes("A state dict instead of a graph")
+def test_a_state_dict_instead_of_a_graph(tmp_path):
+    flow.save(load_stylenet().state_dict(), str(tmp_path / "model"))
+    return refuse_folder(tmp_path / "model")
+
+
+@provokes("model.mlir is damaged")
+def test_model_mlir_is_damaged(saved):
+    mlir = saved / "model.mlir"
+    text, said = mlir.read_text(), []
+    for content in (text[: len(text) // 2].encode(), b"version https://git-lfs", b"module \xff"):
+        mlir.write_bytes(content)
+        said.append(refuse_folder(saved))
+    os.truncate(mlir, 300_000_000)  # no byte of which is on the disk
+    return [*said, refuse_folder(saved)]
+
+
+@provokes("model.mlir is of another OneFlow")
+def test_model_mlir_is_of_another_oneflow(saved):
+    edit(saved / "model.mlir", "data_type = ", "dtype = ")
+    return refuse_folder(saved)
+
+
+@provokes("A graph without an output")
+def test_a_graph_without_an_output(saved):
+    edit(saved / "model.mlir", '"oneflow.output"', '"oneflow.outlet"')
+    return refuse_folder(saved)
+
+
+@provokes("A data type that Triton does not have")
+def test_a_data_type_that_triton_does_not_have(saved):
+    edit(saved / "model.mlir", "data_type = 2 : i32", "data_type = 20 : i32")
+    return refuse_folder(saved)
+
+
+@provokes("Weights are missing or cut off")
+def test_weights_are_missing_or_cut_off(saved):
+    weights = saved / "module.paint.conv.weight" / "out"
+    os.truncate(weights, 100)
+    short = refuse_folder(saved)
+    weights.unlink()
+    return [short, refuse_folder(saved)]
+
+
+CONFIG = """\
+name: "small"
+backend: "oneflow"
+max_batch_size: 1
+input [ { name: "INPUT_0" data_type: TYPE_FP32 dims: [ 3, 64, 64 ] } ]
+output [ { name: "OUTPUT_0" data_type: TYPE_FP32 dims: [ 3, 64, 64 ] } ]
+instance_group [ { count: 1 kind: KIND_CPU } ]
+"""
+MLIR = "1/model/model.mlir"
+
+
+def changed(old, new):
+    assert old in CONFIG
+    return CONFIG.replace(old, new, 1)
+
+
+@provokes("A line of make check")
+def test_a_line_of_make_check(small_repository):
+    edit(small_repository / "small" / "config.pbtxt", 'name: "small"', 'name: "other"')
+    return checks.to_text(checks.check(small_repository))
+
+
+@provokes("A field that does not exist")
+def test_a_field_that_does_not_exist(refuse_load):
+    texts = (
+        changed("max_batch_size", "max_batchsize"),
+        changed("TYPE_FP32", "TYPE_FLOAT32"),
+        changed("max_batch_size: 1", "max_batch_size: 1 max_batch_size: 2"),
+        changed("3, 64", "3 64"),
+    )
+    return [raised(ConfigError, parse_config, text, "config.pbtxt") for text in texts] + [
+        refuse_load(misspell)[1]
+    ]
+
+
+@provokes("config.pbtxt cannot be read")
+def test_config_pbtxt_cannot_be_read(tmp_path):
+    files = {"none": None, "large": b"#" * 2_000_000, "mark": b"\xef\xbb\xbf", "odd": b"\n\xff"}
+    for name, content in files.items():
+        if content:
+            (tmp_path / name).write_bytes(content)
+    return [raised(ConfigError, read_config, tmp_path / name) for name in (*files, ".")]
+
+
+@provokes("The kit will not write config.pbtxt")
+def test_the_kit_will_not_write_config_pbtxt(tmp_path):
+    config = parse_config(CONFIG, "config.pbtxt")
+    (tmp_path / "config.pbtxt").write_text(CONFIG + "# precious\n")
+    (tmp_path / "file").touch()
+    return [
+        raised(ConfigError, write_config_file, config, tmp_path / "config.pbtxt"),
+        raised(ConfigError, write_config_file, config, tmp_path / "file" / "config.pbtxt"),
+    ]
+
+
+@pytest.fixture
+def two_inputs(tmp_path, saved):
+    """A graph whose second input has another shape, and whose batch is not 1."""
+    mlir = saved / "model.mlir"
+    (line,) = [text for text in mlir.read_text().splitlines() if '"oneflow.input"' in text]
+    name = re.search(r'op_name = "([^"]+)"', line)[1]
+    other = line.replace(name, f"{name.rpartition('_')[0]}_99").replace(
+        "shape = [1 : si64, 3 : si64", "shape = [1 : si64, 5 : si64"
+    )
+    edit(mlir, line, f"{line}\n{other}")
+    return saved
+
+
+@provokes("Names, types and dims do not fit the graph")
+def test_names_types_and_dims_do_not_fit_the_graph(small_version, two_inputs):
+    graph, both = read_graph_folder(small_version / "model"), read_graph_folder(two_inputs)
+
+    def refuse(text, graph=graph):
+        config = as_triton_has_it(parse_config(text, "config.pbtxt"))
+        return raised(GraphFolderError, backend_config.check_config, config, graph)
+
+    def second(first, second):
+        inputs = [
+            f'{{ name: "INPUT_{i}" data_type: TYPE_FP32 dims: [ {n}, 64, 64 ] }}'
+            for i, n in enumerate((first, second))
+        ]
+        return re.sub(r"^input.*$", f"input [ {', '.join(inputs)} ]", CONFIG, flags=re.M)
+
+    edit(two_inputs / "model.mlir", "shape = [1 : si64, 5", "shape = [2 : si64, 5")
+    unbatched = read_graph_folder(two_inputs)
+    return [
+        refuse(changed("INPUT_0", "image")),
+        refuse(changed("TYPE_FP32", "TYPE_FP64")),
+        refuse(changed("3, 64, 64", "3, 64, 65")),
+        refuse(changed("3, 64, 64", "1, 3, 64, 64")),
+        refuse(changed("max_batch_size: 1", "max_batch_size: 0")),
+        refuse(second(5, 3), both),
+        refuse(second(3, 5), unbatched),
+        raised(ConfigError, config_for, two_inputs, name="small", max_batch_size=1),
+    ]
+
+
+@provokes("A tensor without dims")
+def test_a_tensor_without_dims(saved):
+    mlir = saved / "model.mlir"
+    (line,) = [text for text in mlir.read_text().splitlines() if '"oneflow.output"' in text]
+    edit(mlir, line, re.sub(r"shape = \[[^\]]*\]", "shape = [1 : si64]", line))
+    return raised(ConfigError, config_for, saved, name="small", max_batch_size=1)
+
+
+@provokes("A parameter of the backend")
+def test_a_parameter_of_the_backend():
+    said = []
+    for key, value in (("max_retrys", "1"), ("max_retries", "many")):
+        config = parse_config(CONFIG + parameter(key, value), "config.pbtxt")
+        read = backend_config.read_settings
+        said.append(raised(GraphFolderError, read, as_triton_has_it(config)))
+    return said
+
+
+@pytest.fixture
+def refuse_load(small_model):
+    """Spoils a model; returns what the client says when it is loaded, and what the log does."""
+
+    def refuse_load(spoil):
+        spoil(small_model)
+        return [raised(InferenceServerException, small_model.load), small_model.server.log()]
+
+    return refuse_load
+
+
+def configured(old, new):
+    """Have a model called as its folder is, with something in its configuration replaced."""
+    text = changed(old, new).replace('name: "small"\n', "")
+    return lambda model: model.write_config(text)
+
+
+misspell = configured("max_batch_size", "max_batchsize")
+
+
+@provokes("Triton only says that it failed")
+def test_triton_only_says_that_it_failed(refuse_load, small_model):
+    unread = refuse_load(misspell)[0]
+    small_model.write_config('backend: "oneflow"')
+    return [unread, refuse_load(lambda model: (model.folder / MLIR).unlink())[0]]
+
+
+@provokes("An ensemble with a step that is not there")
+def test_an_ensemble_with_a_step_that_is_not_there(refuse_load):
+    tensors = CONFIG.partition("max_batch_size: 1")[2].partition("instance_group")[0]
+    text = (
+        f'platform: "ensemble" max_batch_size: 1 {tensors}'
+        'ensemble_scheduling { step [ { model_name: "nobody" model_version: -1'
+        ' input_map { key: "INPUT_0" value: "INPUT_0" }'
+        ' output_map { key: "OUTPUT_0" value: "OUTPUT_0" } } ] }'
+    )
+    return refuse_load(lambda model: model.write_config(text))[0]
+
+
+@provokes("No version to serve")
+def test_no_version_to_serve(refuse_load):
+    return refuse_load(lambda model: shutil.rmtree(model.folder / "1"))
+
+
+@provokes("A GPU that is not there")
+def test_a_gpu_that_is_not_there(refuse_load):
+    return refuse_load(configured("KIND_CPU", "KIND_GPU gpus: [ 0 ]"))
+
+
+@provokes("OneFlow will not load the graph")
+def test_oneflow_will_not_load_the_graph(refuse_load):
+    def spoil(model):
+        edit(model.folder / MLIR, '"oneflow.sigmoid"', '"oneflow.sigmoidal"')
+
+    return refuse_load(spoil)[0]

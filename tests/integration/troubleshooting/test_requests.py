@@ -1,0 +1,191 @@
+"""The messages that requests bring about in docs/troubleshooting.md."""
+
+import http.client
+import json
+import shutil
+import time
+
+import numpy as np
+import oneflow as flow
+import psutil
+import pytest
+import tritonclient.grpc as grpcclient
+import tritonclient.http as httpclient
+from geventhttpclient._parser import HTTPParseError
+from oneflow import nn
+from provoking import SECONDS, parameter, provokes, raised
+from tritonclient.utils import InferenceServerException
+
+from serving_kit.client.inference import infer
+from serving_kit.errors import (
+    ClientError,
+)
+from serving_kit.export.version import export_version
+from serving_kit.server import ports, runs
+
+
+class Embedding(nn.Module):
+    """Rows of a table, times their softmax over the batch, with something that takes time.
+
+    OneFlow aborts over an index outside of the table, and rows are not independent.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.table = nn.Embedding(10, 512)
+        self.slow = nn.Parameter(flow.rand(768, 768))
+
+    def forward(self, x):
+        rows = self.table(x).sum(dim=1)
+        return rows * flow.softmax(rows, dim=0) + (self.slow @ self.slow)[:1, :512]
+
+
+@pytest.fixture(scope="module")
+def served(make_small_model):
+    """A small model that is loaded, and refuses what is not finite."""
+    model = make_small_model()
+    with (model.folder / "config.pbtxt").open("a") as config:
+        config.write(parameter("reject_non_finite", "true"))
+    model.load()
+    return model
+
+
+def send(model, array, *, name="INPUT_0", kind="FP32", wanted="OUTPUT_0", called=None, version=""):
+    """Send one request."""
+    with model.client() as client:
+        tensor = httpclient.InferInput(name, array.shape, kind).set_data_from_numpy(array)
+        outputs = [httpclient.InferRequestedOutput(wanted)]
+        client.infer(called or model.name, [tensor], version, outputs=outputs)
+
+
+def ask(model, array, **named):
+    """Send a request that is refused; return the error's words."""
+    return raised(InferenceServerException, send, model, array, **named)
+
+
+@provokes("The shape is wrong")
+def test_the_shape_is_wrong(served, image):
+    return [ask(served, image[:, :, :32]), ask(served, np.concatenate([image, image]))]
+
+
+@provokes("The type is wrong")
+def test_the_type_is_wrong(served, image):
+    doubles = image.astype(np.float64)
+    return [ask(served, doubles), ask(served, doubles, kind="FP64")]
+
+
+@provokes("The name is wrong")
+def test_the_name_is_wrong(served, make_small_model, image):
+    gone = make_small_model()
+    gone.write_config('backend: "oneflow"')
+    gone.load()
+    gone.unload()
+    deadline = time.monotonic() + SECONDS
+    while "no available versions" not in (last := ask(gone, image)):
+        assert time.monotonic() < deadline, last
+        time.sleep(0.05)
+    return [
+        ask(served, image, name="image"),
+        ask(served, image, wanted="OUTPUT_1"),
+        ask(served, image, called="fast_neural_stile"),
+        ask(served, image, version="9"),
+        last,
+    ]
+
+
+@provokes("The request is no JSON")
+def test_the_request_is_no_json(served):
+    host, port = served.server.url.split(":")
+    connection = http.client.HTTPConnection(host, int(port), timeout=SECONDS)
+    connection.request("POST", f"/v2/models/{served.name}/infer", '{"inputs": [')
+    said = connection.getresponse().read().decode()
+    connection.close()
+    return json.loads(said)["error"]
+
+
+@provokes("Values that are not numbers")
+def test_values_that_are_not_numbers(served, image):
+    return ask(served, np.full_like(image, np.nan))
+
+
+@provokes("Nobody answers")
+def test_nobody_answers(image, served, port):
+    url = f"{ports.HOST}:{port}"
+    with httpclient.InferenceServerClient(url) as client:
+        refused = raised(ConnectionRefusedError, client.is_server_live)
+    with httpclient.InferenceServerClient(served.server.url, network_timeout=0.001) as client:
+        tensor = httpclient.InferInput("INPUT_0", image.shape, "FP32").set_data_from_numpy(image)
+        late = raised(TimeoutError, client.infer, served.name, [tensor])
+    return [raised(ClientError, infer, image, url=url), refused, late]
+
+
+@provokes("HTTP to the port of gRPC, or the other way")
+def test_http_to_the_port_of_grpc_or_the_other_way(closed):
+    with grpcclient.InferenceServerClient(closed.url) as client:
+        over_grpc = raised(InferenceServerException, client.is_server_live)
+    with httpclient.InferenceServerClient(closed.grpc_url) as client:
+        over_http = raised(HTTPParseError, client.is_server_live)
+    return [over_grpc, f"HTTPParseError: {over_http}"]
+
+
+@provokes("The server refused")
+def test_the_server_refused(served, image):
+    too_low = image[:, :, :32]
+    return raised(ClientError, infer, too_low, model=served.name, url=served.server.url)
+
+
+@provokes("Stub process is not healthy")
+def test_stub_process_is_not_healthy(served, image, wait_until):
+    (worker,) = served.workers()
+    stub = worker.parent()
+    supervisor = psutil.Process(runs.supervisor_of(served.server.run_dir))
+    supervisor.suspend()  # or it would mend it
+    try:
+        stub.kill()
+        said = ask(served, image)
+    finally:
+        supervisor.resume()
+    wait_until(lambda: f"supervisor: {served.name} is loaded again" in served.server.log())
+    return [said, served.server.log()]
+
+
+@pytest.fixture(scope="module")
+def poisonable(make_small_model):
+    """A model that a request can end, and whose batches cannot be joined."""
+    model = make_small_model()
+    shutil.rmtree(model.folder / "1")
+    export_version(Embedding().eval(), [np.array([[1, 2]])], model.folder / "1")
+    settings = {"max_retries": "0", "batch_sizes": "2", "run_timeout_seconds": "2"}
+    model.write_config(
+        'backend: "oneflow"\nmax_batch_size: 2\n'
+        + "".join(parameter(key, value) for key, value in settings.items())
+    )
+    model.load()
+    return model
+
+
+@provokes("Batches run row by row")
+def test_batches_run_row_by_row(poisonable):
+    return poisonable.log()
+
+
+@provokes("OneFlow's process died")
+def test_oneflow_s_process_died(poisonable):
+    poisoned = ask(poisonable, np.array([[-1, 0]]), kind="INT64")
+    good = np.array([[1, 2]])
+    send(poisonable, good, kind="INT64")  # when it is answered, the next worker has loaded
+    (worker,) = poisonable.workers()
+    worker.suspend()
+    return [poisonable.log(), poisoned, ask(poisonable, good, kind="INT64")]
+
+
+@provokes("Triton does not change its log file")
+def test_triton_does_not_change_its_log_file(closed):
+    said = []
+    with httpclient.InferenceServerClient(closed.url) as client:
+        for change, settings in (
+            (client.update_log_settings, {"log_file": "/tmp/x"}),
+            (lambda settings: client.update_trace_settings(settings=settings), {"trace_file": "x"}),
+        ):
+            said.append(raised(InferenceServerException, change, settings))
+    return said
