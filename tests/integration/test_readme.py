@@ -26,7 +26,6 @@ SECONDS = 300
 RUN_BY = {
     "make demo": "test_make_demo",
     "make test": "CI, and this very run",
-    "make test-long": "CI",
     "make demo IMAGE=assets/cat.jpg STYLE=red_ember V=1": "test_make_demo_in_another_style",
     "make styles": "test_make_styles",
     "make serve": "test_make_serve_status_stop",
