@@ -217,7 +217,7 @@ def processes(server):
     return [psutil.Process(pid) for pid in supervisor.processes_of(server.run_dir)]
 
 
-@pytest.mark.parametrize("times", [1, pytest.param(100, marks=pytest.mark.long)])
+@pytest.mark.parametrize("times", [1, pytest.param(25, marks=pytest.mark.long)])
 def test_loading_again_and_again_grows_nothing(own_server, times, wait_until):
     (triton,) = [process for process in processes(own_server) if process.name() == "tritonserver"]
 

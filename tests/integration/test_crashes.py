@@ -97,7 +97,7 @@ class Load:
         (Sums, 400),
         # Without its core of its own OneFlow crashed within some thousand runs.
         pytest.param(Sums, 20_000, marks=pytest.mark.long),
-        pytest.param(Product, 20_000, marks=pytest.mark.long),
+        pytest.param(Product, 5_000, marks=pytest.mark.long),
     ],
 )
 def test_a_short_graph_responds_to_every_request(empty_model, save_graph, graph, requests):
@@ -129,7 +129,7 @@ def tiny_model(make_tiny_model):
 
 #: Here the real worker, in the real server, has to come back each time. What depends on the moment
 #: of a kill is the business of test_backend_isolation.py.
-@pytest.mark.parametrize("kills", [2, pytest.param(50, marks=pytest.mark.long)])
+@pytest.mark.parametrize("kills", [2, pytest.param(25, marks=pytest.mark.long)])
 def test_a_worker_that_is_killed_costs_no_request(tiny_model, tiny, kills):
     def send(i):
         x = np.float32([[i, 1, -1]])
