@@ -62,6 +62,8 @@ def pytest_sessionstart(session):
     os.environ["SERVING_KIT_SERVER"] = "local"
     from oneflow_backend import openblas  # here: the kit looks at SERVING_KIT_SERVERS when imported
 
+    # Where it is set, each of some hundred processes would compile the packages that it imports.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     # As make lab does: what notebooks compute has the last digits of what workers do.
     os.environ.update(openblas.environment())
     session.config.before = files()

