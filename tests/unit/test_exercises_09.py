@@ -57,10 +57,6 @@ def test_hints_on_the_ensemble(verdict, right, wrong, hint):
     assert told.startswith("Not yet: ") and hint in told
 
 
-def test_the_ensemble_is_asked_for_as_text(verdict):
-    assert verdict("09.1", None) == "Not yet: this is None; give the text of config.pbtxt."
-
-
 # 09.2
 
 
@@ -94,7 +90,6 @@ def decoded_size(start):
             lambda start: tuple(int.from_bytes(start[n : n + 4], "big") for n in (16, 20)),
             "for a JPEG; None says that it is no PNG",
         ),
-        (7, "this is an int, but a function is asked for"),
     ],
 )
 def test_hints_on_the_size_of_a_png(verdict, answer, hint):

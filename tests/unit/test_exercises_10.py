@@ -7,17 +7,6 @@ from collections import Counter
 
 import pytest
 
-
-@pytest.mark.parametrize("number", ["10.1", "10.2"])
-def test_anything_else_than_a_function_is_told_so(verdict, number):
-    assert "this is None, but a function is asked for" in verdict(number, None)
-
-
-@pytest.mark.parametrize("number", ["10.1", "10.2"])
-def test_an_error_of_the_function_is_named(verdict, number):
-    assert verdict(number, lambda *_: {}["a"]) == "Not yet: your function raised KeyError: 'a'"
-
-
 # 10.1
 
 

@@ -3,8 +3,6 @@
 The lessons, which are all notebooks but the quickstart, also share one skeleton.
 """
 
-import ast
-import html
 import importlib.util
 import itertools
 import json
@@ -17,43 +15,28 @@ from pathlib import Path
 import nbformat
 import nbval.kernel
 import pytest
-from IPython.core.inputtransformer2 import TransformerManager
+from notebook_parts import (
+    CHECK,
+    LESSONS,
+    NOTEBOOKS,
+    code_cells,
+    exercise_cells,
+    folded,
+    prose,
+    read,
+    section,
+)
 
-from serving_kit import exercises
 from serving_kit.paths import ROOT
 
-NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-LESSONS = [path for path in NOTEBOOKS if not path.name.startswith("00")]
 MAX_LINES = 25
 MAX_BYTES_OF_ALL = 8_000_000
 CLOSING = ["Check yourself", "Exercises", "Solutions", "Clean up", "Where to go next"]
-# In one block of HTML, without an empty line: only so does nbconvert keep it folded, too.
-FOLDED = re.compile(r"^<details><summary>([^<]+)</summary>\n((?:.+\n)+?)</details>$", re.M)
-
-
-def code_cells(notebook):
-    return [cell for cell in notebook.cells if cell.cell_type == "code"]
-
-
-def prose(notebook):
-    """Return the text of all Markdown cells."""
-    return "\n\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
 
 
 def headings(notebook):
     text = re.sub(r"^```.*?^```", "", prose(notebook), flags=re.M | re.S)
     return [line for line in text.splitlines() if line.startswith("#")]
-
-
-def section(notebook, heading):
-    """Return the cells from one heading to the next."""
-    cells, inside = [], False
-    for cell in notebook.cells:
-        if cell.cell_type == "markdown" and re.search(r"^## ", cell.source, re.M):
-            inside = f"## {heading}" in cell.source.splitlines()
-        if inside:
-            cells.append(cell)
-    return cells
 
 
 @pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.name)
@@ -63,12 +46,22 @@ def path(request):
 
 @pytest.fixture
 def notebook(path):
-    return nbformat.read(path, as_version=4)
+    return read(path)
 
 
 @pytest.fixture(params=LESSONS, ids=lambda path: path.name)
-def lesson(request):
-    return nbformat.read(request.param, as_version=4)
+def lesson_path(request):
+    return request.param
+
+
+@pytest.fixture
+def lesson(lesson_path):
+    return read(lesson_path)
+
+
+@pytest.fixture
+def lesson_number(lesson_path):
+    return lesson_path.name[:2]
 
 
 def test_each_number_is_given_once_and_the_quickstart_comes_first():
@@ -182,50 +175,19 @@ def test_it_has_something_to_look_at(lesson):
 def test_it_asks_three_questions_with_folded_answers(lesson):
     text = "\n".join(cell.source for cell in section(lesson, "Check yourself"))
     assert re.findall(r"^(\d)\. .+\?", text, re.M) == ["1", "2", "3"]
-    assert [summary for summary, _ in FOLDED.findall(text)] == ["Answer"] * 3
+    assert [summary for summary, _ in folded(lesson, "Check yourself")] == ["Answer"] * 3
 
 
-def test_it_has_two_exercises_that_say_not_yet(lesson):
-    number = exercise_numbers(lesson)[0][:2]
-    assert exercise_numbers(lesson) == [f"{number}.1", f"{number}.2"]
-    for cell, exercise in zip(exercise_cells(lesson), exercise_numbers(lesson), strict=True):
+def test_it_has_two_exercises_that_say_not_yet(lesson, lesson_number):
+    exercises = [CHECK.search(cell.source)[1] for cell in exercise_cells(lesson)]
+    assert exercises == [f"{lesson_number}.1", f"{lesson_number}.2"]
+    for cell, exercise in zip(exercise_cells(lesson), exercises, strict=True):
         assert f"{exercise}  Not yet: " in cell.outputs[-1].text
 
 
-def test_the_folded_solutions_are_right(lesson, capsys):
-    """Run each solution as the learner would: in place of the exercise's function."""
-    folded = FOLDED.findall("\n".join(cell.source for cell in section(lesson, "Solutions")))
-    assert [summary for summary, _ in folded] == ["Exercise 1", "Exercise 2"]
-    for cell, (_, solution) in zip(exercise_cells(lesson), folded, strict=True):
-        namespace = definitions(lesson)
-        code = re.search(r"<pre><code>(.+?)</code></pre>", solution, re.S)[1]
-        exec(html.unescape(code), namespace)
-        number, answer = re.search(r'exercises\.check\("([\d.]+)", (\w+)\)', cell.source).groups()
-        exercises.check(number, namespace[answer])
-        assert f"{number}  Right!" in capsys.readouterr().out
-
-
-def exercise_cells(lesson):
-    return [cell for cell in section(lesson, "Exercises") if cell.cell_type == "code"]
-
-
-def exercise_numbers(lesson):
-    return [re.search(r'check\("([\d.]+)"', cell.source)[1] for cell in exercise_cells(lesson)]
-
-
-def definitions(lesson):
-    """Return what the lesson imports, and the first form of each of its classes."""
-    body, seen = [], set()
-    for cell in code_cells(lesson):
-        for node in ast.parse(TransformerManager().transform_cell(cell.source)).body:
-            if isinstance(node, ast.Import | ast.ImportFrom):
-                body.append(node)
-            if isinstance(node, ast.ClassDef) and node.name not in seen:
-                seen.add(node.name)
-                body.append(node)
-    namespace = {}
-    exec(compile(ast.Module(body, []), "lesson", "exec"), namespace)
-    return namespace
+def test_it_has_two_solutions(lesson):
+    """tests/integration/test_exercises_server.py runs them."""
+    assert [summary for summary, _ in folded(lesson, "Solutions")] == ["Exercise 1", "Exercise 2"]
 
 
 def test_ruff_finds_nothing_in_them():

@@ -1,4 +1,4 @@
-"""The exercises' checks: they run a learner's answer and say how far it is.
+"""The checks of the exercises: they run a learner's answer and say how far it is.
 
 ::
 
@@ -7,7 +7,8 @@
     exercises.check("01.1", style_numbers)
 
 Exercise 1 of lesson 01 is the function ``exercise_1`` in ``lesson_01.py``. It returns a sentence
-of praise, or raises ``NotYet`` with a hint: what was seen, and what to look at.
+of praise, or raises ``NotYet`` with a hint: what was seen, and what to look at. ``lessons`` gives
+a lesson what an earlier one makes.
 """
 
 import gc
@@ -15,7 +16,12 @@ import importlib
 import re
 from pathlib import Path
 
-from serving_kit.exercises._answers import NotYet
+from serving_kit.exercises._answers import NotYet, check_kind
+from serving_kit.exercises.lessons import made_by
+
+__all__ = ["check", "made_by"]
+
+_EXERCISE = re.compile(r"^def exercise_(\d+)\(\w+: (Callable|str)\)", re.M)
 
 
 def check(number: str, answer: object) -> None:
@@ -32,27 +38,24 @@ def check(number: str, answer: object) -> None:
 
 def _verdict(number: str, answer: object) -> str:
     try:
-        exercise = _find(number)
-        return f"Right! {exercise(answer)}"
+        kinds = _kinds()
+        if number not in kinds:
+            raise NotYet(f"there is no exercise {number!r}; there are {', '.join(kinds)}.")
+        check_kind(answer, kinds[number])
+        lesson, _, exercise = number.partition(".")
+        module = importlib.import_module(f"{__name__}.lesson_{lesson}")
+        return f"Right! {getattr(module, f'exercise_{exercise}')(answer)}"
     except NotYet as hint:
         return f"Not yet: {hint}"
 
 
-def _find(number: str):
-    """Return the function that checks an exercise."""
-    known = _known()
-    if number not in known:
-        raise NotYet(f"there is no exercise {number!r}; there are {', '.join(known)}.")
-    lesson, _, exercise = number.partition(".")
-    module = importlib.import_module(f"{__name__}.lesson_{lesson}")
-    return getattr(module, f"exercise_{exercise}")
+def _kinds() -> dict[str, str]:
+    """Return what each exercise asks for, "Callable" or "str", by its number.
 
-
-def _known() -> list[str]:
-    """Return the numbers of all exercises, read from the sources: importing them is slow."""
-    numbers = []
-    for source in sorted(Path(__file__).parent.glob("lesson_*.py")):
-        lesson = source.stem.removeprefix("lesson_")
-        for exercise in re.findall(r"^def exercise_(\d+)\(", source.read_text(), re.M):
-            numbers.append(f"{lesson}.{exercise}")
-    return numbers
+    It is read from the sources: importing them is slow, and needless for what is of a wrong kind.
+    """
+    return {
+        f"{source.stem.removeprefix('lesson_')}.{exercise}": kind
+        for source in sorted(Path(__file__).parent.glob("lesson_*.py"))
+        for exercise, kind in _EXERCISE.findall(source.read_text())
+    }

@@ -13,17 +13,31 @@ class NotYet(Exception):
     """The answer is not right yet; the message is the hint."""
 
 
+def check_kind(answer: object, kind: str) -> None:
+    """Look whether an answer is of the kind that an exercise asks for.
+
+    Args:
+        answer: the learner's.
+        kind: "Callable", or "str" for the text of a configuration.
+
+    Raises:
+        NotYet: it is something else.
+    """
+    if kind == "Callable" and not callable(answer):
+        raise NotYet(
+            f"this is {describe(answer)}, but a function is asked for; give its name, without "
+            "parentheses."
+        )
+    if kind == "str" and not isinstance(answer, str):
+        raise NotYet(f"this is {describe(answer)}, but text for config.pbtxt is asked for, a str.")
+
+
 def call(function: Callable, *arguments: object) -> object:
     """Call a learner's function; an error inside it becomes a hint that names it.
 
     Raises:
-        NotYet: it is no function, or it raised.
+        NotYet: it raised.
     """
-    if not callable(function):
-        raise NotYet(
-            f"this is {describe(function)}, but a function is asked for; give its name, without "
-            "parentheses."
-        )
     try:
         return function(*arguments)
     except Exception as error:

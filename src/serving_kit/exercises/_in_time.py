@@ -14,7 +14,7 @@ def call_in_time(function: Callable, *arguments: object, seconds: float = SECOND
     """Call a learner's function as ``call`` does; one that does not end becomes a hint, too.
 
     Raises:
-        NotYet: it is no function, it raised, or it did not return in time.
+        NotYet: it raised, or did not return in time.
     """
     outcome = queue.SimpleQueue()
 
@@ -24,7 +24,7 @@ def call_in_time(function: Callable, *arguments: object, seconds: float = SECOND
         except NotYet as hint:
             outcome.put((None, hint))
 
-    # A daemon: what waits for ever shall not keep the kernel from ending.
+    # A daemon: what waits for ever must not keep the kernel from ending.
     threading.Thread(target=run, daemon=True).start()
     try:
         found, hint = outcome.get(timeout=seconds)

@@ -8,17 +8,19 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import tritonclient.http as httpclient
+from tritonclient.grpc.model_config_pb2 import ModelQueuePolicy
 from tritonclient.utils import InferenceServerException
 
-from serving_kit.client.inference import infer
-from serving_kit.errors import ClientError
-from serving_kit.exercises._answers import NotYet, call, describe, first_line, one_number
-from serving_kit.server.triton import TritonServer
-from serving_kit.server.triton_log import causes_in
+from serving_kit.client import infer
+from serving_kit.errors import ClientError, ConfigError
+from serving_kit.exercises._answers import NotYet, call, first_line, one_number
+from serving_kit.repository.config import CONFIG
+from serving_kit.repository.config_text import parse_config
+from serving_kit.server import TritonServer, causes_in
 
 SLOW = "slow"
 #: What the learner's lines are added to.
-CONFIG = """
+WITHOUT_POLICY = """
 backend: "python"
 max_batch_size: 1
 input [ { name: "INPUT_0" data_type: TYPE_FP32 dims: [ 1 ] } ]
@@ -49,8 +51,8 @@ MICROSECONDS = 500_000
 def exercise_1(average_batch: Callable) -> str:
     """Check a function that takes the average batch of a model from two texts of /metrics."""
     # The painter comes first, and its last version has run nothing yet.
-    before = _metrics(painter=[(40, 10)], finder=[(100, 100), (0, 0)])
-    after = _metrics(painter=[(70, 20)], finder=[(260, 110), (80, 20)])
+    before = metrics(painter=[(40, 10)], finder=[(100, 100), (0, 0)])
+    after = metrics(painter=[(70, 20)], finder=[(260, 110), (80, 20)])
     found = one_number(call(average_batch, before, after, "finder"))
     hints = {
         3.0: "that is the painter's, which comes first in the text.",
@@ -70,7 +72,7 @@ def exercise_1(average_batch: Callable) -> str:
     return "Rows through runs: whether Triton makes batches, at a glance."
 
 
-def _metrics(**models: list[tuple[int, int]]) -> str:
+def metrics(**models: list[tuple[int, int]]) -> str:
     """Return a text of /metrics: for each model, rows and runs of version 1, 2 and so on."""
     lines = []
     for i, (name, what) in enumerate(
@@ -84,7 +86,7 @@ def _metrics(**models: list[tuple[int, int]]) -> str:
 
 
 @contextlib.contextmanager
-def _empty_server() -> Iterator[TritonServer]:
+def empty_server() -> Iterator[TritonServer]:
     """Start a real Triton that loads models when told to."""
     with (
         tempfile.TemporaryDirectory() as repository,
@@ -95,23 +97,30 @@ def _empty_server() -> Iterator[TritonServer]:
 
 def exercise_2(policy: str) -> str:
     """Check lines of config.pbtxt that have Triton refuse what is too much."""
-    if not isinstance(policy, str):
-        raise NotYet(f"this is {describe(policy)}, but a text is asked for: lines of config.pbtxt.")
-    with _empty_server() as server:
-        config = _load(server, policy)
-        if limits := config.get("dynamic_batching", {}).get("default_queue_policy"):
-            _check_limits(limits)
+    try:
+        config = parse_config(policy, CONFIG)
+    except ConfigError as error:
+        line = f" in line {error.line}" if error.line else ""
+        raise NotYet(f"Triton could not read this{line}: {error.sentence}.") from None
+    if config.dynamic_batching.HasField("default_queue_policy"):
+        _check_limits(config.dynamic_batching.default_queue_policy)
+    with empty_server() as server:
+        load(server, policy)
         said = Counter(_ask_at_once(server.url))
     _check_flood(said)
     return f"{said['answered']} of {AT_ONCE} were answered, {AT_ONCE - said['answered']} were told."
 
 
-def _load(server: TritonServer, policy: str) -> dict:
-    """Load the slow model with these lines; return the configuration as Triton reads it."""
+def load(server: TritonServer, policy: str) -> None:
+    """Load the slow model with these lines of config.pbtxt.
+
+    Raises:
+        NotYet: Triton refuses them.
+    """
     version = server.model_repository / SLOW / "1"
     version.mkdir(parents=True, exist_ok=True)
     (version / "model.py").write_text(CODE)
-    (version.parent / "config.pbtxt").write_text(CONFIG + policy)
+    (version.parent / CONFIG).write_text(WITHOUT_POLICY + policy)
     with contextlib.closing(httpclient.InferenceServerClient(server.url)) as client:
         old = len(server.log())
         try:
@@ -119,7 +128,6 @@ def _load(server: TritonServer, policy: str) -> dict:
         except InferenceServerException as error:
             (cause, *_) = [*causes_in(server.log()[old:]), first_line(error)]
             raise NotYet(f"Triton cannot load this: {cause}") from None
-        return client.get_model_config(SLOW)
 
 
 def _ask_at_once(url: str) -> list[str]:
@@ -136,16 +144,16 @@ def _ask_at_once(url: str) -> list[str]:
         return list(pool.map(ask, range(AT_ONCE)))
 
 
-def _check_limits(limits: dict) -> None:
-    """Find out from the configuration whether both limits are there, and as asked for."""
-    found = int(limits.get("default_timeout_microseconds", 0))
+def _check_limits(limits: ModelQueuePolicy) -> None:
+    """Look whether both limits are there, and as asked for."""
+    found = limits.default_timeout_microseconds
     if not found:
         raise NotYet("nobody is refused who has waited for half a second; what limits the time?")
     if found != MICROSECONDS:
         raise NotYet(f"the limit of time is {found / 1e6:g} s, expected {MICROSECONDS / 1e6:g}.")
-    if limits.get("timeout_action", "REJECT") != "REJECT":
+    if limits.timeout_action != ModelQueuePolicy.REJECT:
         raise NotYet("with DELAY, who has waited too long waits on, behind all others.")
-    found = limits.get("max_queue_size", 0)
+    found = limits.max_queue_size
     if found != MAY_WAIT:
         raise NotYet(
             f"the time is right; {found or 'as many as like'} may wait, expected {MAY_WAIT}."

@@ -1,7 +1,9 @@
-"""The checks of the server lessons' exercises, which run answers against a real Triton."""
+"""The folded solutions of all lessons are right; the server lessons' checks, on a real Triton."""
 
 import contextlib
 import json
+import re
+import shutil
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -11,45 +13,38 @@ from urllib.request import urlopen
 import numpy as np
 import pytest
 import tritonclient.http as httpclient
+from notebook_parts import LESSONS, read, solutions
 
-from serving_kit.client.inference import infer
-from serving_kit.exercises import lesson_06, lesson_07
-from serving_kit.exercises._answers import NotYet
-from serving_kit.exercises._in_time import call_in_time
-
-NUMBERS = ["06.1", "06.2", "07.1", "07.2"]
+from serving_kit.client import infer
+from serving_kit.exercises import lesson_06, lesson_07, lesson_08
 
 
 @pytest.fixture(scope="module")
-def one_server():
-    with lesson_07._quick_server() as server:
+def quick_server():
+    with lesson_07.quick_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def empty_server():
+    with lesson_08.empty_server() as server:
         yield server
 
 
 @pytest.fixture
-def quick(one_server, monkeypatch):
-    """Let the checks take a server that runs already: starting one takes seconds."""
-    monkeypatch.setattr(lesson_07, "_quick_server", lambda: contextlib.nullcontext(one_server))
+def shared_servers(quick_server, empty_server, monkeypatch):
+    """Let the checks take servers that run already: starting one takes seconds."""
+    monkeypatch.setattr(lesson_07, "quick_server", lambda: contextlib.nullcontext(quick_server))
+    monkeypatch.setattr(lesson_08, "empty_server", lambda: contextlib.nullcontext(empty_server))
+    yield
+    shutil.rmtree(empty_server.model_repository / lesson_08.SLOW, ignore_errors=True)
 
 
-@pytest.mark.parametrize("number", NUMBERS)
-def test_anything_else_than_a_function_is_told_so(verdict, number):
-    assert "this is None, but a function is asked for" in verdict(number, None)
-
-
-@pytest.mark.parametrize("number", NUMBERS)
-def test_an_error_of_the_function_is_named(quick, verdict, number):
-    def answer(*_):
-        return {}["style"]
-
-    assert verdict(number, answer) == "Not yet: your function raised KeyError: 'style'"
-
-
-def test_a_function_that_does_not_return_is_left_to_itself():
-    end = threading.Event()
-    with pytest.raises(NotYet, match="still at work after 0 seconds"):
-        call_in_time(end.wait, seconds=0.2)
-    end.set()
+@pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.name)
+def test_the_folded_solutions_are_right(shared_servers, verdict, path):
+    """Run each solution as the learner would: in place of the exercise's function."""
+    for number, answer in solutions(read(path)):
+        assert verdict(number, answer).startswith("Right!")
 
 
 # 06.1
@@ -70,10 +65,6 @@ def wait_until_ready(url, seconds, is_ready=lambda url: status(url) == 200):
             return True
         time.sleep(0.1)
     return False
-
-
-def test_waiting_until_ready(verdict):
-    assert verdict("06.1", wait_until_ready).startswith("Right!")
 
 
 @pytest.mark.parametrize(
@@ -107,47 +98,9 @@ def test_waiting_for_ever_is_told(verdict, monkeypatch):
     assert told == "Not yet: your function is still at work after 2 seconds. It was given 1."
 
 
-# 06.2
-
-
-def mean_milliseconds(before, after, part="success", unit=1e6):
-    first, last = (s["model_stats"][0]["inference_stats"][part] for s in (before, after))
-    count = last["count"] - first["count"]
-    return (last["ns"] - first["ns"]) / count / unit if count else 0.0
-
-
-def test_the_mean_time_of_a_request(verdict):
-    assert verdict("06.2", mean_milliseconds).startswith("Right!")
-
-
-@pytest.mark.parametrize(
-    ("answer", "hint"),
-    [
-        (lambda before, after: mean_milliseconds(lesson_06._statistics(0, 0), after), "in between"),
-        (lambda before, after: 2 * mean_milliseconds(before, after), "how many were they?"),
-        (lambda before, after: mean_milliseconds(before, after, unit=1), "that is nanoseconds"),
-        (lambda before, after: mean_milliseconds(before, after, unit=1e9), "that is seconds"),
-        (lambda before, after: mean_milliseconds(before, after, "compute_infer"), "model's part"),
-        (lambda before, after: 7, "you found 7 for two requests"),
-        (lambda before, after: "150", "returned a str"),
-        (lambda before, after: 150, "without a request in between, let it return 0"),
-    ],
-)
-def test_hints_on_the_mean_time(verdict, answer, hint):
-    assert hint in verdict("06.2", answer)
-
-
-def test_a_division_by_zero_is_named(verdict):
-    def answer(before, after):
-        count = lambda s: s["model_stats"][0]["inference_stats"]["success"]["count"]  # noqa: E731
-        return mean_milliseconds(before, after) + 0 / (count(after) - count(before))
-
-    assert "ZeroDivisionError" in verdict("06.2", answer)
-
-
-def test_the_made_up_statistics_have_the_form_of_tritons(one_server):
-    (made_up,) = lesson_06._statistics(1, 1000)["model_stats"]
-    with contextlib.closing(httpclient.InferenceServerClient(one_server.url)) as client:
+def test_the_made_up_statistics_have_the_form_of_tritons(quick_server):
+    (made_up,) = lesson_06.statistics(1, 1000)["model_stats"]
+    with contextlib.closing(httpclient.InferenceServerClient(quick_server.url)) as client:
         (real,) = client.get_inference_statistics(lesson_07.MODEL)["model_stats"]
     assert set(made_up) <= set(real)
     for name, counted in made_up["inference_stats"].items():
@@ -169,10 +122,6 @@ def read_output(headers, body, name, dtype=np.float32, skip=True, shaped=True, o
     return None
 
 
-def test_reading_a_binary_answer(verdict):
-    assert verdict("07.1", read_output).startswith("Right!")
-
-
 @pytest.mark.parametrize(
     ("answer", "hint"),
     [
@@ -186,7 +135,7 @@ def test_reading_a_binary_answer(verdict):
         (lambda *a: read_output(*a) + 1, "other numbers than Triton sent"),
     ],
 )
-def test_hints_on_reading_a_binary_answer(quick, verdict, answer, hint):
+def test_hints_on_reading_a_binary_answer(shared_servers, verdict, answer, hint):
     assert hint in verdict("07.1", answer)
 
 
@@ -210,12 +159,6 @@ def paint_all_async(url, pictures):
     return answers
 
 
-@pytest.mark.parametrize("answer", [paint_all, paint_all_async])
-def test_many_at_once(verdict, answer):
-    told = verdict("07.2", answer)
-    assert told.startswith("Right! Triton had ")
-
-
 @pytest.mark.parametrize(
     ("answer", "hint"),
     [
@@ -226,11 +169,11 @@ def test_many_at_once(verdict, answer):
         (lambda url, pictures: ["a"] * 4, "an answer is a str"),
     ],
 )
-def test_hints_on_many_at_once(quick, verdict, answer, hint):
+def test_hints_on_many_at_once(shared_servers, verdict, answer, hint):
     assert hint in verdict("07.2", answer)
 
 
-def test_triton_may_count_a_moment_after_it_has_answered(quick, verdict, monkeypatch):
+def test_triton_may_count_a_moment_after_it_has_answered(shared_servers, verdict, monkeypatch):
     real = httpclient.InferenceServerClient.get_inference_statistics
     looks = []
 
@@ -246,6 +189,38 @@ def test_triton_may_count_a_moment_after_it_has_answered(quick, verdict, monkeyp
     assert len(looks) == 3
 
 
-def test_one_after_the_other_is_noticed(verdict):
+def test_one_after_the_other_is_noticed(shared_servers, verdict):
     told = verdict("07.2", lambda url, pictures: [infer(p, url=url) for p in pictures])
     assert "every answer is right, but Triton never had two requests at once" in told
+
+
+def test_an_error_among_many_at_once_is_named(shared_servers, verdict):
+    told = verdict("07.2", lambda url, pictures: {}["style"])
+    assert told == "Not yet: your function raised KeyError: 'style'"
+
+
+# 08.2
+
+
+@pytest.mark.parametrize(
+    ("answer", "hint"),
+    [
+        ("dynamic_batching { }", "all 8 requests were answered, the last after 1.6 s; nobody"),
+        ("dynamic_batching { preferred_batch_size: 9 }", "Triton cannot load this: "),
+        ("sequence_batching { }", "Triton loads it, but answers: [400]"),
+    ],
+)
+def test_hints_on_a_queue_that_refuses(shared_servers, verdict, answer, hint):
+    assert hint in verdict("08.2", answer)
+
+
+def test_the_made_up_metrics_have_the_form_of_tritons(shared_servers, empty_server):
+    lesson_08.load(empty_server, "")
+    real = urlopen(empty_server.metrics_url).read().decode().splitlines()
+    made_up = lesson_08.metrics(slow=[(0, 0)]).splitlines()
+    assert [line for line in made_up if line[0] != "#"]
+    # Requests of other tests are counted, too.
+    real = [re.sub(r" \d+$", " 0", line) for line in real]
+    for line in made_up:
+        if not line.startswith("# HELP"):
+            assert line in real
