@@ -142,7 +142,8 @@ def pytest_sessionfinish(session):
             os.kill(pid, signal.SIGKILL)
     # What their supervisors would have cleaned up, had they not been among the killed.
     for run_dir in Path(os.environ["TMPDIR"]).rglob(f"{runs.RUN_PREFIX}*"):
-        supervisor.clean_up(run_dir)
+        if run_dir.is_dir():  # a record of a server is called like it
+            supervisor.clean_up(run_dir)
     shutil.rmtree(os.environ["TMPDIR"], ignore_errors=True)
     if left:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED

@@ -105,7 +105,15 @@ def machine(tmp_path, monkeypatch):
     monkeypatch.setattr(registry, "SERVERS", tmp_path / "servers")
     machine = Machine(folder)
     machine.set()
-    return machine
+    yield machine
+    for server in running_servers():
+        server.stop()
+
+
+@pytest.fixture
+def ports(port):
+    """Ports of a test's own: of others another server may be quicker, and a second try follow."""
+    return {"http_port": port, "grpc_port": port + 1, "metrics_port": port + 2}
 
 
 @pytest.fixture
@@ -181,16 +189,9 @@ def test_docker_is_wanted_and_cannot_be_had(machine):
     assert choose("docker").device == "cpu"  # the kit's own serves on the CPU too
 
 
-def test_the_original_guide_s_command(machine, repository, port):
+def test_the_original_guide_s_command(machine, repository, port, ports):
     machine.set(gpus=[T4], info=NVIDIA, images=[docker.ORIGINAL_IMAGE])
-    server = TritonServer(
-        repository,
-        mode="docker",
-        image=docker.ORIGINAL_IMAGE,
-        http_port=port,
-        grpc_port=port + 1,
-        metrics_port=port + 2,
-    )
+    server = TritonServer(repository, mode="docker", image=docker.ORIGINAL_IMAGE, **ports)
     with server:
         assert server.is_reachable_from_elsewhere
         assert str(server) == (
@@ -220,14 +221,14 @@ def test_the_original_guide_s_command_to_be_pasted(machine, repository):
 
 
 @pytest.mark.parametrize("device", ["gpu", "cpu"])
-def test_the_kit_s_image(machine, repository, monkeypatch, device):
+def test_the_kit_s_image(machine, repository, ports, monkeypatch, device):
     machine.set(gpus=[T4] if device == "gpu" else [], info=NVIDIA, images=[docker.KIT_IMAGE])
     monkeypatch.setenv("DOCKER_HOST", "unix:///some.sock")
     user = {"gpu": [], "cpu": ["--user=1234:567"]}[device]  # root, and somebody else
     monkeypatch.setattr(docker.os, "getuid", lambda: 1234 if user else 0)
     monkeypatch.setattr(docker.os, "getgid", lambda: 567)
     with TritonServer(
-        repository, mode="docker", model_control=True, options=["--log-info=0"]
+        repository, mode="docker", model_control=True, options=["--log-info=0"], **ports
     ) as server:
         http, grpc, metrics = server.ports
         cidfile = f"--cidfile={server.run_dir}/container"
@@ -254,9 +255,11 @@ def test_the_kit_s_image(machine, repository, monkeypatch, device):
     assert machine.calls("rm") == [["rm", "--force", "c0ffee"]]
 
 
-def test_only_the_wanted_models_are_loaded_and_model_control_stays_closed(machine, repository):
+def test_only_the_wanted_models_are_loaded_and_model_control_stays_closed(
+    machine, repository, ports
+):
     machine.set(images=[docker.KIT_IMAGE])
-    with TritonServer(repository, mode="docker", models=["small"]):
+    with TritonServer(repository, mode="docker", models=["small"], **ports):
         (run,) = machine.calls("run")
     assert run[-4:-2] == ["--model-control-mode=explicit", "--load-model=small"]
     secret = run[-1].rpartition("=")[2]
@@ -273,11 +276,10 @@ def test_the_kit_s_image_is_not_built(machine, repository):
     assert machine.calls("run") == []
 
 
-def test_another_image_is_pulled_first(machine, repository, port):
-    ports_wanted = {"http_port": port, "grpc_port": port + 1, "metrics_port": port + 2}
+def test_another_image_is_pulled_first(machine, repository, ports):
     machine.set(gpus=[T4], info=NVIDIA, run_error="docker: Error response from daemon: no space.")
     with pytest.raises(ServerError, match=r"before it was ready: Error response from daemon: no s"):
-        TritonServer(repository, mode="docker", image="me/mine:1", **ports_wanted).start()
+        TritonServer(repository, mode="docker", image="me/mine:1", **ports).start()
     assert machine.calls("pull") == [["pull", "me/mine:1"]]
     machine.script(
         "docker",
@@ -285,12 +287,12 @@ def test_another_image_is_pulled_first(machine, repository, port):
         + f"cat <<END\n{json.dumps(NVIDIA)}\nEND\n[ $1 != image ]\n",
     )
     with pytest.raises(ServerError, match="Docker could not pull the image me/mine:1; its words"):
-        TritonServer(repository, mode="docker", image="me/mine:1", **ports_wanted).start()
+        TritonServer(repository, mode="docker", image="me/mine:1", **ports).start()
 
 
-def test_a_killed_supervisor_leaves_no_container(machine, repository, wait_until):
+def test_a_killed_supervisor_leaves_no_container(machine, repository, ports, wait_until):
     machine.set(images=[docker.KIT_IMAGE])
-    server = TritonServer(repository, mode="docker").start()
+    server = TritonServer(repository, mode="docker", **ports).start()
     os.kill(runs.supervisor_of(server.run_dir), signal.SIGKILL)
     # The kernel tells the docker command, which tells the container.
     wait_until(lambda: machine.calls("(container was asked to stop)"))
@@ -298,10 +300,10 @@ def test_a_killed_supervisor_leaves_no_container(machine, repository, wait_until
     assert machine.calls("rm") == [["rm", "--force", "c0ffee"]]
 
 
-def test_a_detached_container_is_found_and_stopped(machine, repository):
+def test_a_detached_container_is_found_and_stopped(machine, repository, ports):
     machine.set(gpus=[T4], info=NVIDIA, images=[docker.KIT_IMAGE])
-    TritonServer(repository, mode="docker", detached=True).start()
-    again = TritonServer(repository, mode="docker", detached=True).start()
+    TritonServer(repository, mode="docker", detached=True, **ports).start()
+    again = TritonServer(repository, mode="docker", detached=True, **ports).start()
     assert again.found_running and len(machine.calls("run")) == 1
     (server,) = running_servers()
     assert "in Docker (oneflow-serving-kit, GPU)" in str(server)

@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import threading
+import time
 
 import numpy as np
 import psutil
@@ -239,6 +240,7 @@ def test_the_process_that_serves_a_model_dies(
     with TritonServer(tiny_repository) as server:
         good = infer_tiny(server)
         assert good[0] == 200
+        time.sleep(8 * supervisor.LOOK_SECONDS)  # or it may die before it is known
         processes_named(server.run_dir, supervisor.STUB)[0].kill()
         wait_until(lambda: "tiny is loaded again" in server.log())
         assert infer_tiny(server) == good

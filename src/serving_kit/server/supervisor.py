@@ -35,8 +35,9 @@ LET_GO = b"let go\n"
 EXIT_TIMEOUT_SECONDS = 5
 #: It is killed this long after it was asked to stop.
 KILL_AFTER_SECONDS = 15
-#: How often the python backend's processes are looked at.
-LOOK_SECONDS = 1
+#: How often the python backend's processes are looked at (0.5 ms): one that dies before its first
+#: look is not known, and not replaced. And how long one is dead that Triton does not know of.
+LOOK_SECONDS, DEAD_SECONDS = 0.25, 1
 LOAD_SECONDS = 600
 #: Processes that were killed are dead well within this time.
 BURY_SECONDS = 5
@@ -170,22 +171,24 @@ class _Stubs:
         self._control = control
         self._log = log
         self._models: dict[int, str] = {}
-        self._suspects: set[int] = set()
+        self._dead_since: dict[int, float] = {}
         self._reloaded: set[int] = set()
 
     def look(self) -> None:
-        """Load a model again whose process was found dead twice in a row.
+        """Load a model again whose process is dead for some time.
 
-        Once is not enough: a process that Triton ends itself, as it unloads a model, is dead for
-        a moment before Triton has taken note of it.
+        Not at once: a process that Triton ends itself, as it unloads a model, is dead for a
+        moment before Triton has taken note of it.
         """
-        children = self._children()
+        now, children = time.monotonic(), self._children()
         self._reloaded &= set(children)  # the number of one that is gone may be given again
-        dead = {pid for pid in children if self._is_dead_stub(pid)} - self._reloaded
-        for pid in dead & self._suspects:
-            self._reloaded.add(pid)
-            threading.Thread(target=self._reload, args=(self._models[pid],), daemon=True).start()
-        self._suspects = dead
+        dead = filter(self._is_dead_stub, children)
+        self._dead_since = {pid: self._dead_since.get(pid, now) for pid in dead}
+        for pid, since in self._dead_since.items():
+            if now - since >= DEAD_SECONDS and pid not in self._reloaded:
+                self._reloaded.add(pid)
+                model = self._models[pid]
+                threading.Thread(target=self._reload, args=(model,), daemon=True).start()
 
     def _children(self) -> list[int]:
         pids = []
@@ -217,6 +220,8 @@ class _Stubs:
         except OSError as error:
             self._say(f"{model} cannot be loaded again: {error}")
             return
+        for pid in self._children():
+            self._is_dead_stub(pid)  # the new one is known from now on
         self._say(f"{model} is loaded again")
 
     def _post(self, path: str) -> tuple[int, str]:
