@@ -59,10 +59,11 @@ def clone(tmp_path):
     """This very tree, with its own environment behind a link, where commands write their files."""
     clone = tmp_path / "clone"
     clone.mkdir()
-    for path in ROOT.iterdir():
-        if path.name not in (".git", "build", ".pytest_cache", ".ruff_cache"):
-            (clone / path.name).symlink_to(path)
-    (clone / ".venv").unlink(missing_ok=True)
+    listing = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    for name in {file.partition("/")[0] for file in listing.stdout.splitlines()}:
+        (clone / name).symlink_to(ROOT / name)
     (clone / "tools").unlink()
     (clone / "tools").mkdir()
     (clone / "tools" / "set_up.sh").write_text("exit 0\n")
