@@ -49,12 +49,12 @@ test: env ## run every test, the notebooks among them
 	@$(PYTHON) -m ruff check --quiet .
 	@$(PYTHON) -m ruff format --quiet --check .
 	@$(PYTHON) -m serving_kit models
-	@$(PYTHON) -m pytest -n 3 --dist loadscope
+	@$(PYTHON) -m pytest -n 3 --dist loadscope --no-loadscope-reorder
 
 .PHONY: test-long
 test-long: env ## run the tests that endure: many starts, kills, requests and graphs
 	@$(PYTHON) -m serving_kit models
-	@$(PYTHON) -m pytest -n 3 --dist loadscope -m long
+	@$(PYTHON) -m pytest -n 3 --dist loadscope --no-loadscope-reorder -m long
 
 .PHONY: image
 image: ## build the kit's Docker image, oneflow-serving-kit
