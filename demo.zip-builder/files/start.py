@@ -10,6 +10,8 @@ import sys
 import time
 from pathlib import Path
 
+# Here, not at the first request: a Ctrl-C in the middle of this import may crash the process.
+import tritonclient.http  # noqa: F401
 from infer import stylize
 
 from serving_kit.errors import ServerError

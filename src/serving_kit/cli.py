@@ -1,6 +1,7 @@
 """The verbs behind the Makefile: ``python -m serving_kit demo | serve | check | ...``."""
 
 import argparse
+import importlib
 import os
 import sys
 from collections.abc import Callable
@@ -92,6 +93,8 @@ def demo(options: argparse.Namespace) -> None:
     # Mistakes are told now, not after a server was started.
     read_image(options.image)
     check_writable(options.output)
+    # Not at the first request: a Ctrl-C in the middle of this import may crash the process.
+    importlib.import_module("tritonclient.http")
     device = choose(options.server).device
     repository = repository_for(options.style, models=[MODEL], device=device)
     with TritonServer(repository, models=[MODEL], mode=options.server) as server:
