@@ -1,15 +1,14 @@
 """Triton in the kit's own Docker image, for a GPU or the CPU, locked down as far as it can bear."""
 
-import shlex
 from pathlib import Path
 
 from serving_kit.errors import ServerError
 from serving_kit.server import docker, supervisor
-from serving_kit.server.launcher import Launcher, Ports, identity_option
+from serving_kit.server.launcher import ContainerLauncher, Ports, identity_option
 from serving_kit.server.ports import TRITON_PORTS
 
 
-class KitImageLauncher(Launcher):
+class KitImageLauncher(ContainerLauncher):
     """See ``Launcher``."""
 
     def check(self) -> None:
@@ -21,21 +20,8 @@ class KitImageLauncher(Launcher):
         if not docker.has_image(docker.KIT_IMAGE):
             raise ServerError(f"the image {docker.KIT_IMAGE} is not built yet; run: make image")
 
-    def order(self, run_dir: Path, ports: Ports) -> dict:
-        """Return the supervisor's arguments; nobody loads a model again whose stub died there."""
-        return {"command": self._command(ports, run_dir), "control": None}
-
-    def script(self, ports: Ports) -> str:
-        """Return the command to paste."""
-        return shlex.join(self._command(ports, None))
-
-    def title(self, version: str, url: str) -> str:
-        """Return what a person calls this server."""
-        return (
-            f"Triton {version} in Docker ({self.spec.image}, {self.spec.device.upper()}) on {url}"
-        )
-
-    def _command(self, ports: Ports, run_dir: Path | None) -> list[str]:
+    def command(self, ports: Ports, run_dir: Path | None) -> list[str]:
+        """Return the ``docker run`` command; without a run folder, one to be pasted."""
         # Docker reads the value of --mount as one line of CSV.
         source = f"source={self.spec.model_repository}".replace('"', '""')
         published = [

@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -92,6 +93,28 @@ class Launcher:
                 f"--grpc-restricted-protocol={restricted}",
             ]
         return options
+
+
+@dataclass(frozen=True)
+class ContainerLauncher(Launcher):
+    """A Triton in a Docker container; the subclasses know the command."""
+
+    def command(self, ports: Ports, run_dir: Path | None) -> list[str]:
+        """Return the ``docker run`` command; without a run folder, one to be pasted."""
+        raise NotImplementedError
+
+    def order(self, run_dir: Path, ports: Ports) -> dict:
+        """Return the supervisor's arguments; a model whose stub died there is not loaded again."""
+        return {"command": self.command(ports, run_dir), "control": None}
+
+    def script(self, ports: Ports) -> str:
+        """Return the command to paste."""
+        return shlex.join(self.command(ports, None))
+
+    def title(self, version: str, url: str) -> str:
+        """Return what a person calls this server."""
+        device = self.spec.device.upper()
+        return f"Triton {version} in Docker ({self.spec.image}, {device}) on {url}"
 
 
 def identity_option(run_dir: Path) -> str:

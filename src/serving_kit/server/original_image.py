@@ -3,18 +3,17 @@
 That image needs a GPU. Images made like it are served in the same way.
 """
 
-import shlex
 from pathlib import Path
 
 from serving_kit.errors import ServerError
 from serving_kit.server import docker
-from serving_kit.server.launcher import Launcher, Ports, WantedPorts, identity_option
+from serving_kit.server.launcher import ContainerLauncher, Ports, WantedPorts, identity_option
 from serving_kit.server.ports import TRITON_PORTS, free_ports
 
 PORT_OPTIONS = ("--http-port", "--grpc-port", "--metrics-port")
 
 
-class OriginalImageLauncher(Launcher):
+class OriginalImageLauncher(ContainerLauncher):
     """See ``Launcher``."""
 
     #: The guide's command has the network of the machine, and listens to everybody.
@@ -34,25 +33,12 @@ class OriginalImageLauncher(Launcher):
         ports = tuple(port or own for port, own in zip(wanted, TRITON_PORTS, strict=True))
         return free_ports(ports, self.spec.address)
 
-    def order(self, run_dir: Path, ports: Ports) -> dict:
-        """Return the supervisor's arguments; nobody loads a model again whose stub died there."""
-        return {"command": self._command(ports, run_dir), "control": None}
-
-    def script(self, ports: Ports) -> str:
-        """Return the command to paste."""
-        return shlex.join(self._command(ports, None))
-
-    def title(self, version: str, url: str) -> str:
-        """Return what a person calls this server."""
-        return (
-            f"Triton {version} in Docker ({self.spec.image}, {self.spec.device.upper()}) on {url}"
-        )
-
     def explicit_control(self, secret: str) -> list[str]:
         """Return the options without restrictions: the guide's Triton is older than these."""
         return [option for option in super().explicit_control(secret) if "restricted" not in option]
 
-    def _command(self, ports: Ports, run_dir: Path | None) -> list[str]:
+    def command(self, ports: Ports, run_dir: Path | None) -> list[str]:
+        """Return the ``docker run`` command; without a run folder, one to be pasted."""
         repository = self.spec.model_repository
         if ":" in str(repository):
             raise ServerError(
