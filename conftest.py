@@ -47,6 +47,10 @@ nbval.kernel.start_new_kernel = start_new_kernel
 
 
 def pytest_sessionstart(session):
+    # What started the tests may ignore these (nohup, a shell's "&"), and every child would inherit
+    # that; tests send them.
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if is_worker(session.config):
         # Beside another worker: what one has started is not for the other to stop, or to count.
         folder = Path(os.environ["TMPDIR"], session.config.workerinput["workerid"])
