@@ -7,6 +7,9 @@ import pytest
 import build_html
 from serving_kit.paths import ROOT
 
+#: To build all pages takes as long as two lessons; the builder's rules are in unit/test_build_html.
+pytestmark = pytest.mark.long
+
 NOTEBOOKS = sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb"))
 #: What is true of one page, and where its links lead.
 LOOK = """() => ({

@@ -95,6 +95,7 @@ def address(server, kit):
     pytest.fail(f"JupyterLab did not start:\n{(kit / 'lab.log').read_text()[-2000:]}")
 
 
+@pytest.mark.long
 def test_lesson_00_runs_in_jupyterlab_and_its_picture_is_there(kit, page):
     with lab(kit) as url:
         page.goto(url)

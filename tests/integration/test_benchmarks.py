@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 from serving_kit.paths import ROOT
 
 SECONDS = 300
@@ -18,6 +20,7 @@ def run(*arguments):
     )
 
 
+@pytest.mark.long
 def test_a_question_is_printed_and_written_with_its_plot(tmp_path):
     done = run("starting", "--quick", "--output", tmp_path)
     assert (done.returncode, done.stderr) == (0, "")

@@ -359,8 +359,12 @@ def kill(environment, program):
     os.kill(pid, signal.SIGKILL)
 
 
-def test_run_cloud_ends_the_page_with_triton(cloud, demo):
-    """With the models of the demo, served by a Triton that is installed."""
+@pytest.mark.parametrize(
+    "folder", ["light_demo", pytest.param("demo", marks=pytest.mark.long, id="real models")]
+)
+def test_run_cloud_ends_the_page_with_triton(cloud, folder, request):
+    """Served by a Triton that is installed."""
+    demo = request.getfixturevalue(folder)
     running = cloud(demo)
     page = running.wait_for(r"^page +(http://127\.0\.0\.1:\d+/demo/)$")[1]
     assert "installed Triton 2.51.0 on 127.0.0.1:" in running.text()
