@@ -116,7 +116,7 @@ def the_config_is_wrong(kit):
     ("spoil", "cell"),
     [
         (the_model_is_another, "eager = model(flow.tensor(image))"),
-        (the_config_is_wrong, 'Path("../model_repository/fast_neural_style/configs/cpu.pbtxt")'),
+        (the_config_is_wrong, '(model_folder / "configs/cpu.pbtxt").read_text()'),
         (the_backend_is_wrong, 'triton_client.infer("fast_neural_style"'),
     ],
 )

@@ -101,8 +101,9 @@ def flowvision(tmp_path_factory):
     command = [Path(sys.executable).with_name("uv"), "pip", "install", "--no-deps"]
     command += ["--python", sys.executable, "--target", folder / "site"]
     command += ["--build-constraints", constraint, "flowvision==0.2.1", "tabulate==0.10.0"]
-    # uv leaves the lock of what it builds among the temporary files.
-    run(command, INSTALL_SECONDS, TMPDIR=str(folder))
+    # uv leaves the lock of what it builds among the temporary files; and it trusts what the system
+    # trusts, as in the set-up.
+    run(command, INSTALL_SECONDS, TMPDIR=str(folder), UV_SYSTEM_CERTS="true")
     return folder / "site"
 
 
