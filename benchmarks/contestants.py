@@ -91,7 +91,7 @@ def load_textbook(shape: tuple[int, ...]):
 
 
 def load_four_dimensional(shape: tuple[int, ...]):
-    """Return StyleNet as it is in ``stylenet.py``."""
+    """Return StyleNet as it is in ``network.py``."""
     from serving_kit.stylenet.network import load_stylenet
 
     return load_stylenet()

@@ -35,7 +35,7 @@ OWN_KERNELS = "OpenBLAS's own kernels"
 TEXT = f"""\
 The style network at 1x3x{SIZE}x{SIZE}, float32, from array to array, each in a process of its own,
 with the same weights. *Textbook* has `nn.InstanceNorm2d`, as the page's network has it; *4-D norm*
-is `stylenet.py`; *fast* is `stylenet_cpu.py`. OneFlow's processes have the environment that the
+is `network.py`; *fast* is `cpu_network.py`. OneFlow's processes have the environment that the
 backend gives its workers ({{environment}}); *{OWN_KERNELS}* are without the choice of kernels.
 A *saved graph* runs as the backend runs it, on a CPU operator by operator. The last column is the
 largest difference from {REFERENCE}'s answer, on the scale 0 to 255. The faster ones were
