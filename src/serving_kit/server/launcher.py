@@ -3,6 +3,7 @@
 import os
 import secrets
 import shlex
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +20,7 @@ WantedPorts = tuple[int | None, int | None, int | None]
 
 
 @dataclass(frozen=True)
-class Launcher:
+class Launcher(ABC):
     """One way to a Triton.
 
     Args:
@@ -35,13 +36,13 @@ class Launcher:
         """Whether it listens on more than this machine's loopback."""
         return not self.spec.address.startswith("127.")
 
+    @abstractmethod
     def check(self) -> None:
         """Find out before the start what would make it fail later.
 
         Raises:
             ServerError: what is missing, and how to get it.
         """
-        raise NotImplementedError
 
     def find_ports(self, wanted: WantedPorts, *, usual: bool) -> Ports:
         """Return ports for HTTP, gRPC and metrics that are free at the moment.
@@ -57,21 +58,21 @@ class Launcher:
             return usual_ports_or_free(TRITON_PORTS, self.spec.address)
         return free_ports(wanted, self.spec.address)
 
+    @abstractmethod
     def order(self, run_dir: Path, ports: Ports) -> dict:
         """Prepare the run folder; return the supervisor's arguments, see ``supervisor.main``."""
-        raise NotImplementedError
 
     def environment(self, run_dir: Path) -> dict[str, str]:
         """Return the environment of the supervisor, and so of all that it starts."""
         return {**os.environ, supervisor.RUN_MARK: str(run_dir)}
 
+    @abstractmethod
     def script(self, ports: Ports) -> str:
         """Return shell commands that start the same server by hand, ready to paste."""
-        raise NotImplementedError
 
+    @abstractmethod
     def title(self, version: str, url: str) -> str:
         """Return what a person calls this server."""
-        raise NotImplementedError
 
     def chosen_models(self) -> list[str]:
         """Return the options for the models, where Triton would not simply load all of them."""
@@ -99,9 +100,9 @@ class Launcher:
 class ContainerLauncher(Launcher):
     """A Triton in a Docker container; the subclasses know the command."""
 
+    @abstractmethod
     def command(self, ports: Ports, run_dir: Path | None) -> list[str]:
         """Return the ``docker run`` command; without a run folder, one to be pasted."""
-        raise NotImplementedError
 
     def order(self, run_dir: Path, ports: Ports) -> dict:
         """Return the supervisor's arguments; a model whose stub died there is not loaded again."""
