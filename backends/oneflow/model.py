@@ -39,17 +39,14 @@ class TritonPythonModel:
     def auto_complete_config(auto_complete_model_config):
         """Fill in the inputs and outputs that config.pbtxt leaves out, from the graph itself."""
         config = auto_complete_model_config.as_dict()
-        if config["input"] and config["output"]:
-            return auto_complete_model_config
         try:
-            missing = complete(config, read_graph_folder(Path(pb_utils.get_model_dir()) / "model"))
+            folder = read_graph_folder(Path(pb_utils.get_model_dir()) / "model")
+            config |= complete(config, folder)
+            check_config(config, folder)
         except GraphFolderError as error:
             raise pb_utils.TritonModelException(str(error)) from None
-        for entry in missing.get("input", []):
-            auto_complete_model_config.add_input(entry)
-        for entry in missing.get("output", []):
-            auto_complete_model_config.add_output(entry)
-        return auto_complete_model_config
+        # Not add_input and add_output: they take no reshape.
+        return pb_utils.ModelConfig(json.dumps(config))
 
     def initialize(self, args: dict[str, str]) -> None:
         """Load the graph on the instance's device.
@@ -112,7 +109,7 @@ class TritonPythonModel:
     def _inputs_of(self, request) -> list[np.ndarray]:
         """Return a request's inputs in the graph's order."""
         arrays = []
-        for i in range(len(self.graph.tensors.inputs)):
+        for i, place in enumerate(self.graph.tensors.inputs):
             array = pb_utils.get_input_tensor_by_name(request, f"INPUT_{i}").as_numpy()
             if (
                 self.settings.reject_non_finite
@@ -123,7 +120,8 @@ class TritonPythonModel:
                     f"INPUT_{i} has NaN or infinite values, which this model refuses "
                     "(parameter reject_non_finite)"
                 )
-            arrays.append(array)
+            # For Triton the graph's single numbers have the shape [1].
+            arrays.append(array if self.rows else array.reshape(place.shape))
         return arrays
 
     def _groups(self, good: list) -> list[list]:
@@ -177,7 +175,7 @@ class TritonPythonModel:
         tensors = []
         for i, output in enumerate(self.graph.tensors.outputs):
             if f"OUTPUT_{i}" in wanted:
-                rows = output[where] if self.rows else output
+                rows = output[where] if self.rows else np.atleast_1d(output)
                 tensors.append(pb_utils.Tensor(f"OUTPUT_{i}", rows.copy() if copied else rows))
         return pb_utils.InferenceResponse(tensors)
 

@@ -78,7 +78,48 @@ class AsGraph(nn.Module):
         return flow.cumsum(x * 2, 1)
 
 
-GRAPHS = {"no_batch": NoBatch, "types": Types, "as_graph": AsGraph}
+EVERY_TYPE = ("bool", "int8", "uint8", "int32", "int64", "float16", "float32", "float64")
+
+
+def changed(number):
+    """Return another number of the same data type."""
+    if number.dtype == flow.bool:
+        return flow.cast(number, flow.int32) < 1
+    return flow.cast(flow.cast(number, flow.float32) + 1, number.dtype)
+
+
+class Numbers(nn.Module):
+    """One number a row of every data type, and what makes and takes such numbers."""
+
+    inputs = (*(((), dtype) for dtype in EVERY_TYPE), ((5,), "float32"))
+    batched = True
+
+    def forward(self, *inputs):
+        *numbers, scores = inputs
+        share = numbers[EVERY_TYPE.index("float32")]
+        longer = flow.cat([scores, share.unsqueeze(1)], dim=1)
+        return *map(changed, numbers), scores.argmax(dim=1), longer
+
+
+class SingleNumbers(nn.Module):
+    """Tensors without a dimension, of every data type; no batch."""
+
+    inputs = (*(((), dtype) for dtype in EVERY_TYPE), ((2, 5), "float32"))
+    batched = False
+
+    def forward(self, *inputs):
+        *numbers, scores = inputs
+        share = numbers[EVERY_TYPE.index("float32")]
+        return *map(changed, numbers), scores.mean(), scores.argmax(), scores * share
+
+
+GRAPHS = {
+    "no_batch": NoBatch,
+    "types": Types,
+    "as_graph": AsGraph,
+    "numbers": Numbers,
+    "single_numbers": SingleNumbers,
+}
 
 
 class Zoo(nn.Module):
@@ -121,6 +162,8 @@ def make_inputs(module):
         shape = (ROWS, *shape) if module.batched else shape
         if np.issubdtype(dtype, np.integer):
             array = rng.integers(0, 100, shape).astype(dtype)
+        elif dtype == "bool":
+            array = rng.normal(size=shape) > 0
         else:
             array = rng.normal(size=shape).astype(dtype)
         arrays.append(array)
@@ -157,7 +200,9 @@ def export(name, pixels, folder):
     (folder / "1").mkdir(parents=True)
     save_graph(module, rows[0], folder / "1" / "model")
     results = [run(module, row) for row in rows]
-    outputs = [np.concatenate(parts) for parts in zip(*results, strict=True)]
+    outputs = results[0]
+    if module.batched:
+        outputs = [np.concatenate(parts) for parts in zip(*results, strict=True)]
     examples = {f"INPUT_{i}": array for i, array in enumerate(inputs)}
     examples |= {f"OUTPUT_{i}": array for i, array in enumerate(outputs)}
     np.savez(folder / "examples.npz", batched=module.batched, **examples)

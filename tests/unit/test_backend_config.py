@@ -37,8 +37,77 @@ def test_a_completed_configuration_is_right(max_batch_size, lead):
     assert [entry["name"] for entry in config["input"]] == ["INPUT_0", "INPUT_1"]
     assert [entry["data_type"] for entry in config["input"]] == ["TYPE_FP32", "TYPE_INT64"]
     assert [entry["dims"] for entry in config["input"]] == [[*lead, 3, 8], [*lead, 2]]
-    assert config["output"] == [{"name": "OUTPUT_0", "data_type": "TYPE_FP32", "dims": lead}]
+    one = {"dims": [1], "reshape": {"shape": []}} if lead == [] else {"dims": [1]}
+    assert config["output"] == [{"name": "OUTPUT_0", "data_type": "TYPE_FP32"} | one]
     check_config(config, FOLDER)
+
+
+def folder_of(*shapes):
+    specs = tuple(TensorSpec(f"x_{i}", FLOAT32, shape) for i, shape in enumerate(shapes))
+    return GraphFolder(Path("model"), specs, specs[:1], ())
+
+
+def config_of(folder, max_batch_size, **tensor):
+    """Return a configuration that says something of its own about the first tensor, in and out."""
+    config = {"name": "m", "max_batch_size": max_batch_size}
+    config |= complete(config, folder)
+    for kind in ("input", "output"):
+        config[kind][0] = {key: config[kind][0][key] for key in ("name", "data_type")} | tensor
+    return config
+
+
+NOTHING, ROW, SQUARE = (), (1,), (1, 2, 2)
+
+
+@pytest.mark.parametrize(
+    ("shape", "max_batch_size", "tensor"),
+    [
+        (NOTHING, 0, {"dims": [1]}),
+        (NOTHING, 0, {"dims": [1, 1], "reshape": {"shape": [1]}}),
+        (ROW, 0, {"dims": [1]}),
+        (ROW, 4, {"dims": [1], "reshape": {"shape": []}}),
+        (ROW, 4, {"dims": ["1"], "reshape": {}}),  # as protobuf's JSON has it
+        (SQUARE, 4, {"dims": [4], "reshape": {"shape": [2, 2]}}),
+        (SQUARE, 0, {"dims": [4], "reshape": {"shape": [1, 2, 2]}}),
+    ],
+)
+def test_shapes_that_triton_and_the_graph_have_differently(shape, max_batch_size, tensor):
+    folder = folder_of(shape)
+    check_config(config_of(folder, max_batch_size, **tensor), folder)
+
+
+@pytest.mark.parametrize(
+    ("shape", "max_batch_size", "tensor", "expected"),
+    [
+        (ROW, 4, {"dims": [1]}, "dims [1], but the graph has one number a row (a batch and"),
+        (ROW, 4, {"dims": [3]}, "and nothing else); write dims: [ 1 ] reshape { shape: [ ] }"),
+        (ROW, 4, {"dims": [1], "reshape": {"shape": [1]}},
+         "has reshape { shape: [ 1 ] }, but the graph has [] (without the batch); write dims: [ 1"),
+        (SQUARE, 4, {"dims": [4], "reshape": {"shape": [4]}},
+         "{ shape: [ 4 ] }, but the graph has [2, 2] (without the batch); write dims: [ 2, 2 ]"),
+        (SQUARE, 4, {"dims": [2, 2], "reshape": {"shape": [1, 2, 2]}}, "the graph has [2, 2] ("),
+        (SQUARE, 0, {"dims": [4], "reshape": {"shape": [2, 2]}}, "but the graph has [1, 2, 2] (w"),
+        (NOTHING, 0, {"dims": [2]}, "has dims [2], but the graph has [1] (with every dimension"),
+        (NOTHING, 4, {"dims": [1], "reshape": {"shape": []}},
+         "has the shape [] in the graph, without a batch of 1 in front; write max_batch_size: 0"),
+        ((1, 0), 4, {"dims": [1]}, "has the shape [1, 0] in the graph, without any elements"),
+        (ROW, 0, {"dims": [1], "optional": True}, "is optional, but a graph needs all of its"),
+    ],
+)  # fmt: skip
+def test_a_wrong_shape_is_told_with_what_to_write(shape, max_batch_size, tensor, expected):
+    folder = folder_of(shape)
+    config = config_of(folder, max_batch_size, **tensor)
+    assert expected in refused(check_config, config, folder)
+
+
+def test_an_empty_reshape_is_left_out_without_a_batch():
+    folder = folder_of(NOTHING, SQUARE)
+    config = config_of(folder, 0, dims=[1], reshape={"shape": []})
+    completed = complete(config, folder)
+    assert [entry["dims"] for entry in completed["input"]] == [[1], [1, 2, 2]]
+    assert not any("reshape" in entry for entry in completed["input"] + completed["output"])
+    check_config(config | completed, folder)
+    assert "reshape" in config["input"][0]  # what was given is not changed
 
 
 def test_what_is_written_is_not_completed():
@@ -98,6 +167,8 @@ def test_parameters_are_read():
 def test_no_batches_at_all():
     config = make_config(parameters={"batch_sizes": ""})
     assert read_settings(config).batch_sizes == ()
+    sentence = refused(read_settings, make_config(1, parameters={"batch_sizes": "2"}))
+    assert 'is "2", but must be left out while max_batch_size is 1; raise that, or l' in sentence
 
 
 @pytest.mark.parametrize(

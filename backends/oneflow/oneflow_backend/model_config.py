@@ -53,6 +53,8 @@ def read_settings(config: dict) -> Settings:
 
 def _batch_sizes(text: str, largest: int) -> tuple[int, ...]:
     expected = f'numbers from 2 to max_batch_size ({largest}), as "2, 4", or empty for none'
+    if largest < 2:
+        expected = f"left out while max_batch_size is {largest}; raise that, or leave this out"
     try:
         sizes = tuple(sorted({int(size) for size in text.split(",") if size.strip()}))
     except ValueError:
@@ -85,20 +87,69 @@ def _yes_or_no(text: str) -> bool:
 
 
 def complete(config: dict, folder: GraphFolder) -> dict[str, list[dict]]:
-    """Return the inputs and outputs that config.pbtxt leaves out, as it would name them."""
+    """Return the inputs and outputs that config.pbtxt leaves out, as it would name them.
+
+    Also those that Triton would refuse although it is clear what they mean: an empty reshape
+    without a batch, which is left out then.
+    """
     batched = config.get("max_batch_size", 0) > 0
-    missing = {}
+    completed = {}
     for kind, specs in (("input", folder.inputs), ("output", folder.outputs)):
-        if not config.get(kind):
-            missing[kind] = [
+        entries = config.get(kind)
+        if not entries:
+            completed[kind] = [
                 {
                     "name": f"{kind.upper()}_{i}",
                     "data_type": spec.triton_type,
-                    "dims": list(spec.shape[1:] if batched else spec.shape),
+                    **_written(_dims(spec, batched)),
                 }
                 for i, spec in enumerate(specs)
             ]
-    return missing
+        elif not batched and any(_is_empty_reshape(entry) for entry in entries):
+            completed[kind] = [
+                {key: entry[key] for key in entry if key != "reshape"}
+                if _is_empty_reshape(entry)
+                else entry
+                for entry in entries
+            ]
+    return completed
+
+
+def _dims(spec: TensorSpec, batched: bool) -> list[int]:
+    """Return the shape that Triton's python backend has of a tensor, without the batch.
+
+    Triton has no tensors without dimensions: without a batch, a single number is one of [1].
+    """
+    return list(spec.shape[1:] if batched else spec.shape or (1,))
+
+
+def _written(dims: list[int]) -> dict:
+    """Return a tensor's shape as fields of config.pbtxt, where dims must not be empty."""
+    return {"dims": dims} if dims else {"dims": [1], "reshape": {"shape": []}}
+
+
+def _as_text(dims: list[int]) -> str:
+    """Return a tensor's shape as a line of config.pbtxt."""
+    text = f"dims: {_list(dims or [1])}"
+    return text if dims else f"{text} {_reshape_text(dims)}"
+
+
+def _reshape_text(shape: list[int]) -> str:
+    return f"reshape {{ shape: {_list(shape)} }}"
+
+
+def _list(sizes: list[int]) -> str:
+    return f"[ {', '.join(map(str, sizes))} ]" if sizes else "[ ]"
+
+
+def _reshaped(entry: dict) -> list[int]:
+    """Return the shape that a tensor of config.pbtxt has for the backend."""
+    sizes = entry["reshape"].get("shape", []) if "reshape" in entry else entry["dims"]
+    return [int(size) for size in sizes]
+
+
+def _is_empty_reshape(entry: dict) -> bool:
+    return "reshape" in entry and not _reshaped(entry)
 
 
 @dataclass(frozen=True)
@@ -109,7 +160,8 @@ class Mismatch:
     kind: str
     #: The tensor's place among the file's inputs or outputs; None when all of them are meant.
     index: int | None
-    #: What disagrees: "name", "order", "data_type", "batch" or "dims".
+    #: What disagrees: "name", "order", "size", "data_type", "optional", "batch", "dims" or
+    #: "reshape".
     what: str
     #: What the file says, what the graph has, what to write.
     sentence: str
@@ -155,16 +207,9 @@ def mismatches(config: dict, folder: GraphFolder) -> Iterator[Mismatch]:
                 yield Mismatch(kind, places[name], what, f": {name} {sentence}")
 
 
-def _dims(spec: TensorSpec, batched: bool) -> list[int]:
-    return list(spec.shape[1:] if batched else spec.shape)
-
-
 def _swapped(entries: dict, expected: dict[str, TensorSpec], batched: bool) -> list[str]:
     """Return the names of two tensors that would be right with each other's names."""
-    written = {
-        name: (entry["data_type"], [int(size) for size in entry["dims"]])
-        for name, entry in entries.items()
-    }
+    written = {name: (entry["data_type"], _reshaped(entry)) for name, entry in entries.items()}
     right = {name: (spec.triton_type, _dims(spec, batched)) for name, spec in expected.items()}
     wrong = [name for name in expected if written[name] != right[name]]
     if len(wrong) == 2 and [written[name] for name in wrong] == [
@@ -176,22 +221,39 @@ def _swapped(entries: dict, expected: dict[str, TensorSpec], batched: bool) -> l
 
 def _compare(entry: dict, spec: TensorSpec, batched: bool) -> tuple[str, str] | None:
     """Return what differs between one tensor in config.pbtxt and in the graph, and a sentence."""
+    if 0 in spec.shape:
+        return "size", (
+            f"has the shape {list(spec.shape)} in the graph, without any elements, and Triton "
+            "takes no dimension below 1; leave this tensor out of build()"
+        )
     if entry["data_type"] != spec.triton_type:
         return "data_type", (
             f"is {entry['data_type']}, but the graph has {spec.triton_type}; write that"
         )
+    if entry.get("optional"):
+        return "optional", "is optional, but a graph needs all of its inputs; leave optional out"
     if batched and spec.shape[:1] != (1,):
         return "batch", (
             f"has the shape {list(spec.shape)} in the graph, without a batch of 1 in "
             "front; write max_batch_size: 0, or trace the graph with a batch of 1"
         )
     dims, expected = [int(size) for size in entry["dims"]], _dims(spec, batched)
-    if dims == expected:
+    if _reshaped(entry) == expected:
         return None
+    rule = "without the batch" if batched else "with every dimension, as max_batch_size is 0"
+    if "reshape" in entry:
+        return "reshape", (
+            f"has {_reshape_text(_reshaped(entry))}, but the graph has {expected} ({rule}); write "
+            f"{_as_text(expected)}"
+        )
+    if not expected:
+        return "dims", (
+            f"has dims {dims}, but the graph has one number a row (a batch and nothing else); "
+            f"write {_as_text(expected)}"
+        )
     if batched and dims == list(spec.shape):
         return "batch", (
             f"has dims {dims}, but the graph has {expected} (without the batch, which Triton adds "
             "because max_batch_size is above 0); write these"
         )
-    rule = "without the batch" if batched else "with every dimension, as max_batch_size is 0"
     return "dims", f"has dims {dims}, but the graph has {expected} ({rule}); write these"

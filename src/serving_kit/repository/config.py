@@ -24,12 +24,6 @@ CPU_CONFIG = "configs/cpu.pbtxt"
 #: A configuration has some kilobytes; what is larger than this is something else.
 LARGEST_BYTES = 1_000_000
 
-#: What is said of a tensor that has nothing but a batch, or not even that.
-NO_DIMS = (
-    "has no dims beside the batch, which Triton refuses; write max_batch_size: 0 if there is a "
-    "batch, else give it a dimension in build(), as y.reshape(1)"
-)
-
 
 def read_config(path: str | Path) -> ModelConfig:
     """Read a config.pbtxt.
@@ -131,12 +125,6 @@ def as_triton_has_it(config: ModelConfig) -> dict:
     return {"name": "", "max_batch_size": 0} | fields
 
 
-def tensors_without_dims(config: dict) -> list[str]:
-    """Return the names of the tensors with empty dims, in a configuration as Triton has it."""
-    tensors = config["input"] + config["output"]
-    return [tensor["name"] for tensor in tensors if not tensor["dims"]]
-
-
 def config_for(
     saved_graph: str | Path,
     *,
@@ -150,7 +138,8 @@ def config_for(
         saved_graph: the folder that flow.save wrote.
         name: the model's name, which its folder in the repository must have too.
         max_batch_size: the most rows of one run; 0 serves the traced shapes as they are. Left
-            out, it is 1 where every tensor was traced with a batch of 1, else 0.
+            out, it is 1 where every tensor was traced with a batch of 1 and more dimensions
+            behind it, else 0.
         device: "gpu" puts one instance on GPU 0, "cpu" one on the CPU.
 
     Raises:
@@ -169,8 +158,6 @@ def config_for(
     json_format.ParseDict(missing, config)
     for mismatch in backend_config.mismatches(as_triton_has_it(config), graph):
         raise ConfigError(f"the configuration{mismatch.sentence}", place)
-    if empty := tensors_without_dims(as_triton_has_it(config)):
-        raise ConfigError(f"{empty[0]} {NO_DIMS}", place)
     group = config.instance_group.add(count=1)
     if device == "gpu":
         group.kind = ModelInstanceGroup.KIND_GPU

@@ -179,12 +179,34 @@ def test_names_types_and_dims_do_not_fit_the_graph(small_version, two_inputs):
     ]
 
 
-@provokes("A tensor without dims")
-def test_a_tensor_without_dims(saved):
+@provokes("One number a row, and other shapes that Triton has differently")
+def test_one_number_a_row(saved, refuse_load):
     mlir = saved / "model.mlir"
     (line,) = [text for text in mlir.read_text().splitlines() if '"oneflow.output"' in text]
-    edit(mlir, line, re.sub(r"shape = \[[^\]]*\]", "shape = [1 : si64]", line))
-    return raised(ConfigError, config_for, saved, name="small", max_batch_size=1)
+
+    def refuse(text, shape="1 : si64"):
+        shaped = re.sub(r"shape = \[[^\]]*\]", f"shape = [{shape}]", line)
+        mlir.write_text(mlir.read_text().replace(line, shaped))
+        config = as_triton_has_it(parse_config(text, "config.pbtxt"))
+        graph = read_graph_folder(saved)
+        edit(mlir, shaped, line)
+        return raised(GraphFolderError, backend_config.check_config, config, graph)
+
+    def output(shape):
+        return re.sub(r"(OUTPUT_0.*) dims: \[.*?\]", rf"\1 {shape}", CONFIG)
+
+    def without_completion(model):
+        (model.folder / "1" / "model.py").write_text("class TritonPythonModel: pass\n")
+        text = output("dims: [ 1 ] reshape { }").replace("max_batch_size: 1", "")
+        model.write_config(text.replace('"oneflow"', '"python"').replace('name: "small"', ""))
+
+    return [
+        refuse(output("dims: [ 1 ]")),
+        refuse(output("dims: [ 1 ] reshape { shape: [ 1 ] }")),
+        refuse(output("dims: [ 1 ]"), "1 : si64, 0 : si64"),
+        refuse(changed("dims", "optional: true dims")),
+        refuse_load(without_completion)[0],
+    ]
 
 
 @provokes("A parameter of the backend")

@@ -77,6 +77,23 @@ def test_shapes_that_triton_lets_pass(chain, batch, dims):
     assert chain.findings() == []
 
 
+@pytest.mark.parametrize("reshape", ["", "reshape { shape: [ ] }"])
+def test_one_number_a_row_between_two_steps(chain, reshape):
+    """Triton compares the steps' dims, and not what they are reshaped to."""
+    number = "dims: 1 reshape { shape: [ ] }"
+    chain.save_graph("net/1/model", [(2, (1, 3, 8, 8))], [(2, (1,))])
+    chain.write("net/config.pbtxt", 'backend: "oneflow"\nmax_batch_size: 1\n')
+    chain.change("py/config.pbtxt", SHAPE, number)
+    chain.change(
+        CONFIG, f'"OUT" data_type: TYPE_FP32 {SHAPE}', '"OUT" data_type: TYPE_FP32 dims: 1'
+    )
+    chain.change(CONFIG, "dims: 1", f"dims: 1 {reshape}")
+    if reshape:
+        chain.has_one("ensemble-fit", f"{CONFIG}:18", "leave its reshape out of the ensemble")
+    else:
+        assert chain.findings() == []
+
+
 def test_an_ensemble_over_two_repositories(chain, tmp_path):
     (tmp_path / "other").mkdir()
     (chain / "py").rename(tmp_path / "other" / "py")

@@ -43,13 +43,44 @@ def test_a_configuration_of_a_graph(repository, old, new, code, line, sentence):
     ("inputs", "outputs", "code", "line", "sentence"),
     [
         ([(FLOAT32, (2, 3, 8, 8))], [PICTURE], "tensor-batch", "", "without a batch of 1 in fr"),
-        ([PICTURE], [(FLOAT32, (1,))], "tensor-dims", ":2", "OUTPUT_0 has no dims beside the"),
+        ([PICTURE], [(FLOAT32, (1, 0))], "tensor-size", "", "without any elements"),
     ],
 )
 def test_a_graph_that_does_not_fit_a_batch(repository, inputs, outputs, code, line, sentence):
     repository.save_graph("net/1/model", inputs, outputs)
     repository.write("net/config.pbtxt", 'backend: "oneflow"\nmax_batch_size: 1')
     repository.has_one(code, f"net/config.pbtxt{line}", sentence)
+
+
+@pytest.mark.parametrize(
+    ("reshape", "code", "sentence"),
+    [
+        ("", "tensor-dims", "OUTPUT_0 has dims [1], but the graph has one number a row (a batch"),
+        ("reshape { shape: [ ] }", None, None),
+        ("reshape { shape: [ 1 ] }", "tensor-reshape", "write dims: [ 1 ] reshape { shape: [ ] }"),
+    ],
+)
+def test_one_number_a_row(repository, reshape, code, sentence):
+    repository.save_graph("net/1/model", [PICTURE], [(FLOAT32, (1,))])
+    output = f'output {{ name: "OUTPUT_0" data_type: TYPE_FP32 dims: 1 {reshape} }}'
+    text = (repository / "net/config.pbtxt").read_text()
+    repository.write("net/config.pbtxt", text.partition("output")[0] + output)
+    if code:
+        repository.has_one(code, "net/config.pbtxt:12", sentence)
+    else:
+        assert repository.findings() == []
+
+
+def test_an_empty_reshape_without_a_batch(repository):
+    repository.save_graph("net/1/model", [PICTURE], [(FLOAT32, ())])
+    output = 'output { name: "OUTPUT_0" data_type: TYPE_FP32 dims: 1 reshape { } }'
+    repository.write("net/config.pbtxt", f'backend: "oneflow"\n{output}')
+    place = "net/config.pbtxt:2"
+    sentence = "OUTPUT_0 has dims [1] and reshape { shape: [] }, but Triton takes an empty reshape"
+    repository.has_one("tensor-reshape", place, sentence, severity="advice")
+    assert repository.findings() == []  # the backend leaves it out, but for a model of Python:
+    repository.write("py/config.pbtxt", f'backend: "python"\n{output}')
+    repository.has_one("tensor-reshape", "py/config.pbtxt:2", sentence)
 
 
 def test_names_in_the_wrong_order(repository):
@@ -66,7 +97,7 @@ def test_names_in_the_wrong_order(repository):
 @pytest.mark.parametrize(
     ("key", "value", "sentence"),
     [
-        ("batch_sizes", "8", '"8", but must be numbers from 2 to max_batch_size (1)'),
+        ("batch_sizes", "8", '"8", but must be left out while max_batch_size is 1; raise'),
         ("max_retrys", "2", "parameter max_retrys is unknown; the backend has: batch_sizes, "),
         ("run_timeout_seconds", "soon", "must be a number of seconds above 0"),
     ],
@@ -91,6 +122,13 @@ def test_parameters_of_the_backend(repository, key, value, sentence):
          "error", "preferred-batch-size", 3, "8 must be from 1 to max_batch_size, which is 4"),
         ("max_batch_size: 1", "max_batch_size: 1 dynamic_batching { }",
          "advice", "dynamic-batching", 3, "joins nothing while max_batch_size is 1"),
+        ('"Y" data_type: TYPE_FP32', '"Y" data_type: TYPE_FP32 reshape { shape: [ 3, 8 ] }',
+         "error", "tensor-reshape", 5, "reshape { shape: [3, 8] }, but the two do not have the"),
+        ('"Y" data_type: TYPE_FP32', '"Y" data_type: TYPE_FP32 reshape { shape: [ 0, 8 ] }',
+         "error", "tensor-reshape", 5, "but each size must be 1 or more, or -1 for any; correct"),
+        ('"X" data_type: TYPE_FP32 dims: [ 3, 8, 8 ]',
+         '"X" data_type: TYPE_FP32 dims: [ 4, -1, 3 ] reshape { shape: [ -1, 12 ] }',
+         "error", "tensor-reshape", 4, "the two do not have the same number of elements; correct"),
         ('name: "Y"', 'name: "Y" label_filename: "labels.txt"',
          "error", "label-file", 5, "Y has its labels in labels.txt, which is not"),
     ],

@@ -90,10 +90,29 @@ def test_config_for_graphs_without_a_batch(repository, tmp_path):
         config_for(graph, name="g", max_batch_size=4)
 
 
-def test_what_config_for_cannot_describe(repository, tmp_path):
-    graph = repository.save_graph("g/1/model", outputs=[(FLOAT32, (1,))])
-    with pytest.raises(ConfigError, match="OUTPUT_0 has no dims beside the batch, which Triton re"):
+def test_config_for_graphs_with_one_number_a_row(repository):
+    graph = repository.save_graph("g/1/model", [(INT64, (1,))], [(FLOAT32, (1, 3)), (INT64, (1,))])
+    config = config_for(graph, name="g", max_batch_size=4)
+    for tensor in (config.input[0], config.output[1]):
+        assert (list(tensor.dims), tensor.HasField("reshape")) == ([1], True)
+        assert not tensor.reshape.shape
+    assert not config.output[0].HasField("reshape")
+    assert "dims: [1]\n  reshape {\n  }\n" in format_config(config)
+    config = config_for(graph, name="g")
+    assert (config.max_batch_size, list(config.output[1].dims)) == (0, [1])
+    assert not config.output[1].HasField("reshape")
+    graph = repository.save_graph("g/2/model", outputs=[(FLOAT32, ())])
+    assert list(config_for(graph, name="g").output[0].dims) == [1]
+    with pytest.raises(
+        ConfigError, match=r"OUTPUT_0 has the shape \[\] in the graph, without a ba"
+    ):
         config_for(graph, name="g", max_batch_size=4)
+
+
+def test_what_config_for_cannot_describe(repository, tmp_path):
+    graph = repository.save_graph("g/1/model", outputs=[(FLOAT32, (1, 0))])
+    with pytest.raises(ConfigError, match=r"OUTPUT_0 has the shape \[1, 0\] in the graph, without"):
+        config_for(graph, name="g")
     with pytest.raises(ConfigError, match="is not a folder: expected the graph there; save it ag"):
         config_for(tmp_path / "nowhere", name="g")
 

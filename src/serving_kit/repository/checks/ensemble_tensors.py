@@ -154,9 +154,18 @@ def check_fit(written: Written, variant: str, models: dict[str, ModelFolder]) ->
                 if before.data_type != here.data_type or not before.fits(here):
                     yield written.error(
                         "ensemble-fit",
-                        f'the tensor "{mapping[key]}" is {before}, but {here}; make them the same',
+                        f'the tensor "{mapping[key]}" is {before}, but {here}; '
+                        + _advice_on(mapping[key], own),
                         *STEP,
                         i,
                         f"{kind}_map",
                         key,
                     )
+
+
+def _advice_on(name: str, ensemble: dict) -> str:
+    """Say what to do about a tensor that does not fit; Triton compares dims, not reshaped."""
+    reshaped = [t["name"] for t in ensemble["input"] + ensemble["output"] if "reshape" in t]
+    if name in reshaped:
+        return "leave its reshape out of the ensemble, which has its steps' dims"
+    return "make them the same"

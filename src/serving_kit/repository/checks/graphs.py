@@ -7,10 +7,10 @@ from oneflow_backend.graph_folder import GraphFolder, GraphFolderError
 from serving_kit.repository.checks.findings import Finding, Written
 from serving_kit.repository.checks.folders import ModelFolder
 from serving_kit.repository.checks.versions import served_versions
-from serving_kit.repository.config import NO_DIMS, as_triton_has_it, tensors_without_dims
+from serving_kit.repository.config import as_triton_has_it
 
 #: Where a mismatch stands that is not called as the field.
-FIELD_OF = {"order": "name", "batch": "dims"}
+FIELD_OF = {"order": "name", "batch": "dims", "size": "dims"}
 
 
 def check_graph(written: Written, model: ModelFolder) -> Iterator[Finding]:
@@ -43,17 +43,19 @@ def completed(written: Written, model: ModelFolder, version: int) -> dict:
 
 def _compare(written: Written, config: dict, which: str, graph: GraphFolder) -> Iterator[Finding]:
     """Report the points in which a configuration and a graph differ."""
-    told = False
     for found in backend_config.mismatches(config, graph):
-        told = True
-        if found.index is not None and not _is_whole(config[found.kind][found.index]):
-            continue  # it is said already what is missing
+        if _is_said_already(found, config):
+            continue
         place = (found.kind, found.index or 0, FIELD_OF.get(found.what, found.what))
         code = f"tensor-{found.what.replace('_', '-')}"
         yield written.error(code, found.sentence.strip(": ") + which, *place)
-    if not told:
-        for name in tensors_without_dims(config):
-            yield written.error("tensor-dims", f"{name} {NO_DIMS}", "max_batch_size")
+
+
+def _is_said_already(found: backend_config.Mismatch, config: dict) -> bool:
+    """Tell whether the tensor is found wrong for what is missing, whatever the graph has."""
+    if found.index is None or found.what == "size":
+        return False
+    return not _is_whole(config[found.kind][found.index])
 
 
 def _is_whole(tensor: dict) -> bool:

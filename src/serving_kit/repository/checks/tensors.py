@@ -1,4 +1,8 @@
-"""What Triton itself expects of a configuration's inputs and outputs."""
+"""What Triton itself expects of a configuration's inputs and outputs.
+
+The rules are those of Triton 2.51.0, ``ValidateIOShape`` in src/model_config_utils.cc of
+https://github.com/triton-inference-server/core.
+"""
 
 from collections.abc import Iterator
 
@@ -29,9 +33,41 @@ def check_tensors(written: Written) -> Iterator[Finding]:
             if not tensor.dims:
                 sentence = f"{who} has no dims; write its shape, as dims: [ 3, 256, 256 ]"
                 yield written.error("tensor-dims", sentence, kind, i, "dims")
-            if any(size < 1 and size != -1 for size in tensor.dims):
+            elif any(size < 1 and size != -1 for size in tensor.dims):
                 sentence = (
                     f"{who} has dims {list(tensor.dims)}, but each must be 1 or more, or -1 for "
                     "any size; mend them"
                 )
                 yield written.error("tensor-dims", sentence, kind, i, "dims")
+            elif tensor.HasField("reshape"):
+                yield from _check_reshape(written, kind, i)
+
+
+def _check_reshape(written: Written, kind: str, i: int) -> Iterator[Finding]:
+    """Check the shape that the backend is to have in place of dims."""
+    config = written.config
+    tensor = getattr(config, kind)[i]
+    dims, shape = list(tensor.dims), list(tensor.reshape.shape)
+    tell, why = written.error, ""
+    if not shape and config.max_batch_size == 0:
+        why = "Triton takes an empty reshape only with max_batch_size above 0; leave it out"
+        if config.backend == "oneflow":  # which leaves it out itself, where Triton lets it
+            tell = written.advice
+    elif any(size < 1 and size != -1 for size in shape):
+        why = "each size must be 1 or more, or -1 for any; correct them"
+    elif _elements(dims) != _elements(shape):
+        why = "the two do not have the same number of elements; correct one of them"
+    if why:
+        found = f"{tensor.name} has dims {dims} and reshape {{ shape: {shape} }}, but {why}"
+        yield tell("tensor-reshape", found, kind, i, "reshape")
+
+
+def _elements(shape: list[int]) -> list[int]:
+    """Return the numbers of elements before, between and after the sizes of -1."""
+    numbers = [1]
+    for size in shape:
+        if size == -1:
+            numbers.append(1)
+        else:
+            numbers[-1] *= size
+    return numbers
