@@ -56,6 +56,12 @@ GRAPH_MISTAKES = {
     "wrong_names": ("INPUT_0", "input_0", "tensor-name"),
     "batch_in_dims": ("[ 3, 64", "[ 1, 3, 64", "tensor-batch"),
     "wrong_type": ("TYPE_FP32", "TYPE_UINT8", "tensor-data-type"),
+    "other_reshape": (
+        "[ 3, 64, 64 ]",
+        "[ 3, 64, 64 ] reshape { shape: [ 3, 4096 ] }",
+        "tensor-reshape",
+    ),
+    "optional": ('"INPUT_0"', '"INPUT_0" optional: true', "tensor-optional"),
     "gpu": ("KIND_CPU", "KIND_GPU\n    gpus: [ 0 ]", "kind-gpu"),
     "gpus_of_a_cpu": ("KIND_CPU", "KIND_CPU\n    gpus: [ 0 ]", "gpus"),
     "bad_parameter": (
@@ -64,9 +70,13 @@ GRAPH_MISTAKES = {
         "parameter",
     ),
 }  # fmt: skip
+ONE_NUMBER = '"X" data_type: TYPE_INT64 dims: 1 reshape { shape: [ ] }'
 #: To refuse these, Triton starts a stub, which takes seconds. "batch_in_dims" is refused in that
 #: way, by the rules of the backend, which the check shares.
-BY_A_STUB = ("wrong_names", "wrong_type", "bad_parameter", "half_copied", "nested", "labels")
+BY_A_STUB = (
+    "wrong_names", "wrong_type", "other_reshape", "optional", "bad_parameter", "half_copied",
+    "nested", "labels", "unequal_reshape", "empty_reshape",
+)  # fmt: skip
 ENSEMBLE_MISTAKES = {
     "no_such_model": ('"first"', '"frist"', "ensemble-model"),
     "itself": ('"first"', '"itself"', "ensemble-model"),
@@ -86,6 +96,11 @@ ENSEMBLE_MISTAKES = {
     "other_dims": (
         '"OUT" data_type: TYPE_FP32 dims: [ 3, 64, 64 ]',
         '"OUT" data_type: TYPE_FP32 dims: [ 64, 64 ]',
+        "ensemble-fit",
+    ),
+    "reshaped": (
+        '"OUT" data_type: TYPE_FP32 dims: [ 3, 64, 64 ]',
+        '"OUT" data_type: TYPE_FP32 dims: [ 3, 64, 64 ] reshape { shape: [ 3, 4096 ] }',
         "ensemble-fit",
     ),
     "larger_batch": ("max_batch_size: 1", "max_batch_size: 2", "ensemble-batch"),
@@ -155,6 +170,12 @@ def make_other_models(models):
     make_python_model(
         models / "labels", config=PYTHON_CONFIG.replace('"Y"', '"Y" label_filename: "l.txt"')
     )
+    for name, old, new in (
+        ("unequal_reshape", "[ 3, 64, 64 ]", "[ 3, 64, 64 ] reshape { shape: [ 3, 64 ] }"),
+        ("empty_reshape", "max_batch_size: 1", ""),
+    ):
+        text = PYTHON_CONFIG.replace('"X" data_type: TYPE_FP32 dims: [ 3, 64, 64 ]', ONE_NUMBER)
+        make_python_model(models / name, config=replaced(text, old, new))
     (models / "misspelt" / "1").mkdir(parents=True)
     (models / "misspelt" / "config.pbtx").write_text('backend: "python"\n')
     (models / "notes").mkdir()
@@ -174,6 +195,8 @@ def make_other_models(models):
         "broken_link": "broken-link",
         "preferred_size": "preferred-batch-size",
         "labels": "label-file",
+        "unequal_reshape": "tensor-reshape",
+        "empty_reshape": "tensor-reshape",
         "misspelt": "config-misspelt",
         "notes": "no-model",
         ".git": "no-model",
@@ -191,9 +214,18 @@ def make_healthy_models(models):
     without_batch = ENSEMBLE_CONFIG.replace("max_batch_size: 1", "")
     make_ensemble(models / "chain_without_batch", without_batch)
     make_ensemble(models / "chain_with_batch_in_dims", without_batch.replace("[ 3,", "[ 1, 3,"))
+    one_number = replaced(PYTHON_CONFIG, '"X" data_type: TYPE_FP32 dims: [ 3, 64, 64 ]', ONE_NUMBER)
+    make_python_model(models / "one_number_a_row", config=one_number)
     make_python_model(models / "without_config")
     (models / "without_config" / CONFIG).unlink()
-    return ["first", "chain", "chain_without_batch", "chain_with_batch_in_dims", "without_config"]
+    return [
+        "first",
+        "chain",
+        "chain_without_batch",
+        "chain_with_batch_in_dims",
+        "one_number_a_row",
+        "without_config",
+    ]
 
 
 def load(client, model):
