@@ -70,6 +70,7 @@ GRAPH_MISTAKES = {
         "parameter",
     ),
 }  # fmt: skip
+NUMBER_IN = '"IN" data_type: TYPE_INT64 dims: 1'
 ONE_NUMBER = '"X" data_type: TYPE_INT64 dims: 1 reshape { shape: [ ] }'
 #: To refuse these, Triton starts a stub, which takes seconds. "batch_in_dims" is refused in that
 #: way, by the rules of the backend, which the check shares.
@@ -216,6 +217,13 @@ def make_healthy_models(models):
     make_ensemble(models / "chain_with_batch_in_dims", without_batch.replace("[ 3,", "[ 1, 3,"))
     one_number = replaced(PYTHON_CONFIG, '"X" data_type: TYPE_FP32 dims: [ 3, 64, 64 ]', ONE_NUMBER)
     make_python_model(models / "one_number_a_row", config=one_number)
+    tensors = ENSEMBLE_CONFIG.partition("ensemble_scheduling")[0]
+    make_ensemble(
+        models / "chain_of_numbers",
+        replaced(tensors, '"IN" data_type: TYPE_FP32 dims: [ 3, 64, 64 ]', NUMBER_IN)
+        + 'ensemble_scheduling { step { model_name: "one_number_a_row" model_version: -1 '
+        'input_map { key: "X" value: "IN" } output_map { key: "Y" value: "OUT" } } }',
+    )
     make_python_model(models / "without_config")
     (models / "without_config" / CONFIG).unlink()
     return [
@@ -224,6 +232,7 @@ def make_healthy_models(models):
         "chain_without_batch",
         "chain_with_batch_in_dims",
         "one_number_a_row",
+        "chain_of_numbers",
         "without_config",
     ]
 

@@ -129,9 +129,8 @@ def _written(dims: list[int]) -> dict:
 
 
 def _as_text(dims: list[int]) -> str:
-    """Return a tensor's shape as a line of config.pbtxt."""
-    text = f"dims: {_list(dims or [1])}"
-    return text if dims else f"{text} {_reshape_text(dims)}"
+    """Return a tensor's shape as text of config.pbtxt."""
+    return f"dims: {_list(dims)}" if dims else f"dims: [ 1 ] {_reshape_text(dims)}"
 
 
 def _reshape_text(shape: list[int]) -> str:
