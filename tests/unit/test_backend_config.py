@@ -89,7 +89,7 @@ def test_shapes_that_triton_and_the_graph_have_differently(shape, max_batch_size
         (SQUARE, 0, {"dims": [4], "reshape": {"shape": [2, 2]}}, "but the graph has [1, 2, 2] (w"),
         (NOTHING, 0, {"dims": [2]}, "has dims [2], but the graph has [1] (with every dimension"),
         (NOTHING, 4, {"dims": [1], "reshape": {"shape": []}},
-         "has the shape [] in the graph, without a batch of 1 in front; write max_batch_size: 0"),
+         "is a single number in the graph, without a batch; write max_batch_size: 0, or have bui"),
         ((1, 0), 4, {"dims": [1]}, "has the shape [1, 0] in the graph, without any elements"),
         (ROW, 0, {"dims": [1], "optional": True}, "is optional, but a graph needs all of its"),
     ],
@@ -141,8 +141,8 @@ def test_names_types_dims_and_batch_are_checked():
     assert "has dims [3, 8], but the graph has [1, 3, 8] (with every dimension" in refused(
         check_config, config, FOLDER
     )
-    folder = GraphFolder(FOLDER.path, FOLDER.inputs, (TensorSpec("y", FLOAT32, ()),), ())
-    assert "OUTPUT_0 has the shape [] in the graph, without a batch of 1 in front" in refused(
+    folder = GraphFolder(FOLDER.path, FOLDER.inputs, (TensorSpec("y", FLOAT32, (3,)),), ())
+    assert "OUTPUT_0 has the shape [3] in the graph, without a batch of 1 in front" in refused(
         check_config, make_config(), folder
     )
 

@@ -231,6 +231,11 @@ def _compare(entry: dict, spec: TensorSpec, batched: bool) -> tuple[str, str] | 
         )
     if entry.get("optional"):
         return "optional", "is optional, but a graph needs all of its inputs; leave optional out"
+    if batched and not spec.shape:
+        return "batch", (
+            "is a single number in the graph, without a batch; write max_batch_size: 0, or have "
+            "build() take or return one number a row, of the shape [1] for a batch of 1"
+        )
     if batched and spec.shape[:1] != (1,):
         return "batch", (
             f"has the shape {list(spec.shape)} in the graph, without a batch of 1 in "

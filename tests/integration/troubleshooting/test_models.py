@@ -203,6 +203,7 @@ def test_one_number_a_row(saved, refuse_load):
     return [
         refuse(output("dims: [ 1 ]")),
         refuse(output("dims: [ 1 ] reshape { shape: [ 1 ] }")),
+        refuse(output("dims: [ 1 ]"), ""),
         refuse(output("dims: [ 1 ]"), "1 : si64, 0 : si64"),
         refuse(changed("dims", "optional: true dims")),
         refuse_load(without_completion)[0],
