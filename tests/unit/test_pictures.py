@@ -5,30 +5,21 @@ import itertools
 import random
 import re
 import struct
-import zlib
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from picture_bytes import chunk, saved
 from PIL import Image
 
 from serving_kit.client import pictures
 from serving_kit.client.pictures import PictureError, check, decode, found, result_size
 from serving_kit.client.pictures.found import MOST_PARTS
 from serving_kit.client.pictures.jpeg import MOST_SCANS
-from serving_kit.paths import CAT, MODEL_REPOSITORY
+from serving_kit.paths import MODEL_REPOSITORY
 
 SVG = b'<?xml version="1.0"?>\n<!-- a dot -->\n<svg xmlns="http://www.w3.org/2000/svg"><g/></svg>'
-
-
-def saved(kind, size=(60, 40), mode="RGB", **options):
-    """Return the bytes of a small picture as Pillow writes it."""
-    with Image.open(CAT) as cat:
-        picture = cat.convert(mode).resize(size)
-    file = io.BytesIO()
-    picture.save(file, kind, **options)
-    return file.getvalue()
 
 
 def animated(kind):
@@ -36,10 +27,6 @@ def animated(kind):
     file = io.BytesIO()
     frames[0].save(file, kind, save_all=True, append_images=frames[1:])
     return file.getvalue()
-
-
-def chunk(kind, data=b""):
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
 def png(width, height, *chunks):

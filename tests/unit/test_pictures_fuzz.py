@@ -9,7 +9,7 @@ import pytest
 
 from serving_kit.client.pictures.memory import MOST_BYTES
 
-PROGRAM = Path(__file__).with_name("fuzz_pictures.py")
+PROGRAM = Path(__file__).parents[1] / "fuzz_pictures.py"
 FILES = 2000
 #: For all of them, and for one on a busy machine.
 SECONDS, SECONDS_A_FILE = 300, 30

@@ -52,13 +52,13 @@ def bad_pictures():
     """Yield a picture for each sentence of the rules for pictures."""
     pixels = np.full((30, 40, 3), 99, np.uint8)
     jpeg, png = (cv2.imencode(ending, pixels)[1].tobytes() for ending in (".jpg", ".png"))
-    frame, scan = jpeg.index(b"\xff\xc0"), jpeg.index(b"\xff\xda")
+    tables, frame, scan = (jpeg.index(bytes([0xFF, marker])) for marker in (0xDB, 0xC0, 0xDA))
     yield b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"
     yield png[:33] + bytes(3) + b"\x08acTL" + bytes(12) + png[33:]
     yield b"RIFF\x0c\0\0\0WEBPANIM" + bytes(4)
     yield jpeg[: len(jpeg) // 2]
     yield png[:33] + png[-12:]
-    yield png[:50] + bytes(9) + png[59:]
+    yield jpeg[: tables + 4] + b"\x0f" + jpeg[tables + 5 :]
     yield jpeg[: frame + 1] + b"\xc3" + jpeg[frame + 2 :]
     yield jpeg[: frame + 4] + b"\x0c" + jpeg[frame + 5 :]
     for width, height in ((60_000, 60_000), (65_501, 1), (0, 5)):

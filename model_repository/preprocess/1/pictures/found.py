@@ -58,7 +58,7 @@ def check_size(width: int, height: int) -> tuple[int, int]:
     return width, height
 
 
-def number(content: bytes, place: int, size: int, order: str = "big") -> int:
+def number(content: bytes | memoryview, place: int, size: int, order: str = "big") -> int:
     """Return the number of ``size`` bytes at a place."""
     return int.from_bytes(content[place : place + size], order)
 

@@ -58,7 +58,7 @@ def read(content: bytes) -> PictureFile:
             if scans > MOST_SCANS:
                 raise PictureError(f"is a JPEG with more than {MOST_SCANS} scans; expected ten")
         if marker == _EXIF and orientation is None and part[4:10] == b"Exif\0\0":
-            orientation = read_orientation(part[4:])
+            orientation = read_orientation(bytes(part[4:]))
         if marker in _NEEDED:
             parts.append(part)
     if not scans:
@@ -66,7 +66,7 @@ def read(content: bytes) -> PictureFile:
     return PictureFile(*frame, orientation or UPRIGHT, b"".join([*parts, b"\xff\xd9"]))
 
 
-def _segments(content: bytes) -> Iterator[tuple[int, bytes]]:
+def _segments(content: bytes) -> Iterator[tuple[int, memoryview]]:
     """Yield each marker before the end marker, and its segment; a scan's includes its data."""
     found = _MARKER.search(content, 2)
     for _ in range(MOST_PARTS):
@@ -86,11 +86,11 @@ def _segments(content: bytes) -> Iterator[tuple[int, bytes]]:
         start, found = found.start(), _MARKER.search(content, end)
         if marker == _SCAN and found:
             end = found.start()
-        yield marker, content[start:end]
+        yield marker, memoryview(content)[start:end]
     raise too_many_parts("JPEG")
 
 
-def _read_frame(segment: bytes) -> tuple[int, int]:
+def _read_frame(segment: memoryview) -> tuple[int, int]:
     """Return width and height of a frame: marker, length, bits, height, width, components."""
     bits, components = number(segment, 4, 1), number(segment, 9, 1)
     if len(segment) != 10 + 3 * components or components not in (1, 3, 4):

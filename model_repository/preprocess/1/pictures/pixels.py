@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from .files import check
-from .found import PictureError
+from .found import PictureError, PictureFile
 from .memory import limited_memory
 
 #: The longest side of a result; beyond it a picture that was painted at 256 only gets softer.
@@ -40,18 +40,26 @@ def decode(content: bytes) -> np.ndarray:
         PictureError: it is not taken (see ``check``), or is damaged.
     """
     file = check(content)
-    damaged = PictureError("cannot be decoded; save or export it again")
+    pixels = _as_stored(file)
+    # One by one, so that the memory of each step is free before the next.
+    for step in (_as_8_bits, _as_bgr, _TURNS[file.orientation]):
+        pixels = step(pixels)
+    return pixels
+
+
+def _as_stored(file: PictureFile) -> np.ndarray:
+    """Decode a file to the pixels that it holds, and as they lie in it.
+
+    OpenCV turns pictures by itself, but not those of every format; with IMREAD_UNCHANGED, none.
+    """
     try:
         with limited_memory():
-            # OpenCV turns pictures by itself, but not every format's: so, with this flag, none.
             pixels = cv2.imdecode(np.frombuffer(file.content, np.uint8), cv2.IMREAD_UNCHANGED)
-            if pixels is None or pixels.shape[:2] != (file.height, file.width):
-                raise damaged
-            for step in (_as_8_bits, _as_bgr, _TURNS[file.orientation]):
-                pixels = step(pixels)
-            return pixels
     except (cv2.error, MemoryError):
-        raise damaged from None
+        pixels = None
+    if pixels is None or pixels.shape[:2] != (file.height, file.width):
+        raise PictureError("cannot be decoded; save or export it again")
+    return pixels
 
 
 def _as_8_bits(pixels: np.ndarray) -> np.ndarray:

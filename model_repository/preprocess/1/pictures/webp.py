@@ -27,7 +27,7 @@ def read(content: bytes) -> PictureFile:
     Raises:
         PictureError: it was cut off, is damaged or animated.
     """
-    chunks: dict[bytes, bytes] = {}
+    chunks: dict[bytes, memoryview] = {}
     for kind, data in _chunks(content):
         if kind in _ANIMATED:
             raise PictureError("is an animated WebP; expected one that stands still")
@@ -42,11 +42,11 @@ def read(content: bytes) -> PictureFile:
     if b"VP8X" in chunks and _canvas(chunks[b"VP8X"]) != (width, height):
         raise damaged("WebP", f"its frame of {width} x {height} pixels does not fill the picture")
     check_size(width, height)
-    orientation = read_orientation(chunks[b"EXIF"]) if b"EXIF" in chunks else UPRIGHT
+    orientation = read_orientation(bytes(chunks[b"EXIF"])) if b"EXIF" in chunks else UPRIGHT
     return PictureFile(width, height, orientation, _without_notes(chunks, kind, width, height))
 
 
-def _chunks(content: bytes) -> Iterator[tuple[bytes, bytes]]:
+def _chunks(content: bytes) -> Iterator[tuple[bytes, memoryview]]:
     """Yield the kind and the data of each chunk."""
     place, end = 12, 8 + number(content, 4, 4, "little")
     if len(content) < end:
@@ -57,19 +57,19 @@ def _chunks(content: bytes) -> Iterator[tuple[bytes, bytes]]:
         kind, size = content[place : place + 4], number(content, place + 4, 4, "little")
         if place + 8 + size > end:
             raise cut_off("WebP")
-        yield kind, content[place + 8 : place + 8 + size]
+        yield kind, memoryview(content)[place + 8 : place + 8 + size]
         place += 8 + size + size % 2
     raise too_many_parts("WebP")
 
 
-def _size_of(frame: bytes) -> tuple[int, int]:
+def _size_of(frame: memoryview) -> tuple[int, int]:
     """Return width and height of a lossy frame, which must be one that stands alone."""
     if len(frame) < 10 or frame[0] & 1 or frame[3:6] != b"\x9d\x01\x2a":
         raise damaged("WebP", "its frame has no header")
     return number(frame, 6, 2, "little") & 0x3FFF, number(frame, 8, 2, "little") & 0x3FFF
 
 
-def _size_of_lossless(frame: bytes) -> tuple[int, int]:
+def _size_of_lossless(frame: memoryview) -> tuple[int, int]:
     """Return width and height of a lossless frame."""
     if len(frame) < 5 or frame[0] != 0x2F:
         raise damaged("WebP", "its frame has no header")
@@ -77,12 +77,12 @@ def _size_of_lossless(frame: bytes) -> tuple[int, int]:
     return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
 
 
-def _canvas(header: bytes) -> tuple[int, int]:
+def _canvas(header: memoryview) -> tuple[int, int]:
     """Return width and height of the whole picture."""
     return 1 + number(header, 4, 3, "little"), 1 + number(header, 7, 3, "little")
 
 
-def _without_notes(chunks: dict[bytes, bytes], kind: bytes, width: int, height: int) -> bytes:
+def _without_notes(chunks: dict[bytes, memoryview], kind: bytes, width: int, height: int) -> bytes:
     """Return a WebP of the frame alone, with its transparency."""
     parts = [(kind, chunks[kind])]
     if kind == b"VP8 " and b"ALPH" in chunks:

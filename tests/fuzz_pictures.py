@@ -1,9 +1,9 @@
 """Mutate picture files, and have each checked and decoded: ``fuzz_pictures.py FIRST LAST REPORT``.
 
-Run by test_pictures_fuzz.py in a process of its own, because a decoder may crash it. The report,
-JSON, says how many files were decoded and refused, and what the dearest cost; while it runs it
-holds the number of the file at hand, so that a crash can be repeated: number and file belong
-together.
+Run by unit/test_pictures_fuzz.py in a process of its own, because a decoder may crash it. The
+report, JSON, says how many files were decoded and refused, and what the dearest cost; while it runs
+it holds the number of the file at hand, so that a crash can be repeated: the same number gives the
+same file.
 """
 
 import io
@@ -18,6 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from picture_bytes import chunk
 from PIL import Image
 
 from serving_kit.client.pictures import PictureError, check, decode
@@ -64,11 +65,6 @@ def originals() -> list[bytes]:
     ]
 
 
-def chunk(kind: bytes, data: bytes) -> bytes:
-    """Return a chunk of a PNG."""
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-
 def adam7(picture: Image.Image) -> bytes:
     """Return an interlaced PNG, which Pillow does not write: the seven pictures in a row."""
     pixels, rows = np.asarray(picture), []
@@ -79,7 +75,7 @@ def adam7(picture: Image.Image) -> bytes:
         rows += [b"\0" + row.tobytes() for row in pixels[y::down, x::right]]
     header = struct.pack(">IIBBBBB", *picture.size, 8, 2, 0, 0, 1)
     data = zlib.compress(b"".join(rows))
-    parts = [chunk(b"IHDR", header), chunk(b"IDAT", data), chunk(b"IEND", b"")]
+    parts = [chunk(b"IHDR", header), chunk(b"IDAT", data), chunk(b"IEND")]
     return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
 
 
