@@ -9,6 +9,7 @@ installed, ``requirements.txt``. Nothing is packed before the models have answer
 import argparse
 import ast
 import hashlib
+import importlib.util
 import sys
 import tempfile
 import zipfile
@@ -164,9 +165,13 @@ def imported_from_kit(file: Path) -> set[str]:
     for node in ast.walk(ast.parse(read(file))):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
+        elif isinstance(node, ast.ImportFrom):
+            name = f"{'.' * node.level}{node.module or ''}"
+            if node.level:  # it is named from where the file lies, in the kit
+                package = ".".join(file.parent.relative_to(KIT.parent).parts)
+                name = importlib.util.resolve_name(name, package)
             # What is imported may be a module, or something in one.
-            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+            names |= {name, *(f"{name}.{alias.name}" for alias in node.names)}
     found = set()
     for name in names:
         parts = name.split(".")

@@ -14,7 +14,7 @@ from scratch import Scratch
 
 from serving_kit.client.images import read_image, resize, write_image
 from serving_kit.client.uploads import check_upload
-from serving_kit.errors import ImageError, NoAnswerError, TooLargeError
+from serving_kit.errors import HeicError, ImageError, NoAnswerError, TooLargeError
 from serving_kit.stylenet.styles import ALL_STYLES, STYLES
 
 #: Longest sides of a painting and of a picture in the gallery, in pixels.
@@ -77,11 +77,13 @@ class Painter:
         if not (file.resolve().is_relative_to(self.scratch.folder) and file.is_file()):
             raise PageError("gone")
         try:
-            with self._decoding:  # a large one takes 700 MB for a moment
+            with self._decoding:  # a large one takes up to 1 GB for a moment
                 check_upload(file)
                 write_image(before, shrink(read_image(file), longest))
         except TooLargeError:
             raise PageError("too large") from None
+        except HeicError:
+            raise PageError("heic") from None
         except ImageError:
             raise PageError("not a picture") from None
         return before

@@ -77,6 +77,11 @@ WORDS = {
         "Please give a JPEG, PNG or WebP.",
         "无法读取此文件，它可能不是图片、已损坏，或是动图。请使用 JPEG、PNG 或 WebP 图片。",
     ),
+    "heic": (
+        "This is a HEIC picture, which cannot be read here. Please export it as JPEG on your "
+        "phone or computer, and give that.",
+        "这是 HEIC 格式的图片，本页无法读取。请在手机或电脑上将其导出为 JPEG，再重新放入。",
+    ),
     "too large": (
         "This picture is larger than {megabytes} MB or {megapixels} million pixels. "
         "Please give a smaller one.",

@@ -36,7 +36,7 @@ def _parser() -> argparse.ArgumentParser:
     photo = {
         "type": Path,
         "default": CAT,
-        "help": "any picture that OpenCV reads (default: the cat)",
+        "help": "a JPEG, PNG or WebP (default: the cat)",
     }
     way = "auto, docker or local: how to start Triton (default: %(default)s)"
 

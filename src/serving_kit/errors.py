@@ -4,7 +4,8 @@
 
     ServingKitError
     ├── ImageError    a picture that cannot be read, or is not one
-    │   └── TooLargeError   a picture with more bytes or pixels than are taken
+    │   ├── TooLargeError   a picture with more bytes or pixels than are taken
+    │   └── HeicError       a HEIC, which has to be exported as JPEG first
     ├── StyleError    a style that does not exist
     ├── ConfigError   a config.pbtxt that cannot be read or written
     ├── ExportError   a module that does not become a saved graph with the same answers
@@ -30,6 +31,10 @@ class ImageError(ServingKitError):
 
 class TooLargeError(ImageError):
     """A picture with more bytes or pixels than are taken."""
+
+
+class HeicError(ImageError):
+    """A HEIC, which many phones write and OpenCV cannot read: it has to be exported as JPEG."""
 
 
 class StyleError(ServingKitError):

@@ -189,6 +189,10 @@ def test_what_goes_wrong_is_told_and_what_comes_next_is_painted(page, demo, way,
     drop(page, tmp_path / "text.png")
     assert "not a picture" in toast(page)
     page.get_by_label("Remove Image").click()
+    (tmp_path / "phone.heic").write_bytes(HEIC)
+    drop(page, tmp_path / "phone.heic")
+    expect(page.locator(".toast-body", has_text="export it as JPEG")).to_be_visible()
+    page.get_by_label("Remove Image").click()
     (tmp_path / "noise.png").write_bytes(os.urandom(40_000_000))
     drop(page, tmp_path / "noise.png")
     expect(page.locator(".toast-body", has_text="20 MB")).to_be_visible()
@@ -275,6 +279,24 @@ def bomb(side, whole=False):
     return start + chunk(b"IHDR", head) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
 
 
+def hidden_frame():
+    """A JPEG of 8 x 8 pixels for a reader that believes that the marker TEM has a length."""
+    content = bytearray(jpeg(64, 48))
+    frame = content.index(b"\xff\xc0")
+    small = content[frame : frame + 19]
+    content[frame + 5 : frame + 9] = struct.pack(">HH", 32_000, 32_000)
+    content[frame:frame] = b"\xff\x01"
+    small[5:9] = struct.pack(">HH", 8, 8)
+    return bytes(content[:-2] + bytes(70_000) + small + b"\xff\xda\0\2\xff\xd9")
+
+
+def without_data():
+    """A PNG without picture data; what follows its end names a chunk of 2 GB."""
+    whole = bomb(9, whole=True)
+    return whole[:33] + whole[-12:] + struct.pack(">I", 0x7FFFFFFF) + b"tEXt1234"
+
+
+HEIC = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(1000)
 SVG = b"<svg xmlns='http://www.w3.org/2000/svg'><script>alert(1)</script></svg>"
 TWO_FRAMES = {"save_all": True, "append_images": [Image.new("RGB", (90, 60), "red")]}
 
@@ -300,8 +322,14 @@ def test_hostile_files_are_painted_or_refused_politely(demo):
         ):  # fmt: skip
             kind, answer = visitor.ask_to_paint(visitor.upload(content, "photo.png"))
             assert (kind, "not a picture" in answer["error"]) == ("error", True), content[:10]
-        kind, answer = visitor.ask_to_paint(visitor.upload(bomb(30_000)))
-        assert (kind, "million pixels" in answer["error"]) == ("error", True)
+        for content, said in (
+            (bomb(30_000), "million pixels"),
+            (HEIC, "export it as JPEG"),
+            (hidden_frame(), "million pixels"),
+            (without_data(), "not a picture"),
+        ):
+            kind, answer = visitor.ask_to_paint(visitor.upload(content))
+            assert (kind, said in answer["error"]) == ("error", True), said
         with pytest.raises(httpx.HTTPStatusError, match="413"):
             visitor.upload(noise)
         assert visitor.paint(visitor.upload(cat))

@@ -58,7 +58,7 @@ def test_nothing_to_say(repository, capsys):
 
 MISTAKES = {
     "missing picture": (["--image", "none.jpg"], "error: there is no file none.jpg; give the path"),
-    "text file": (["--image", "notes.txt"], "error: notes.txt is not a picture that OpenCV can"),
+    "text file": (["--image", "notes.txt"], "error: notes.txt is text; expected a JPEG, PNG or"),
     "folder": (["--image", "."], "error: . is a folder or a device; give the path of a picture"),
     "unknown style": (["--style", "red_amber"], "error: style 'red_amber' does not exist; write "),
     "not a format": (["--output", "result"], "error: result does not end in a picture format"),

@@ -52,12 +52,13 @@ def test_the_modules_that_are_imported_and_theirs(builder, tmp_path):
     modules = builder.kit_modules([program])
     assert {
         "serving_kit/__init__.py", "serving_kit/server/__init__.py", "serving_kit/server/ports.py",
-        "serving_kit/client/pictures.py", "serving_kit/paths.py", "serving_kit/errors.py",
+        "serving_kit/client/pictures/__init__.py", "serving_kit/client/pictures/png.py",
+        "serving_kit/paths.py", "serving_kit/errors.py",
     } <= set(modules)  # fmt: skip
     assert "serving_kit/cli.py" not in modules
     assert modules["serving_kit/paths.py"].name == "zip_paths.py"
-    rules = modules["serving_kit/client/pictures.py"]  # a link, of which demo.zip gets a copy
-    assert builder.read(rules) == (MODEL_REPOSITORY / "preprocess/1/pictures.py").read_bytes()
+    rules = modules["serving_kit/client/pictures/png.py"]  # by a link; demo.zip gets a copy
+    assert builder.read(rules) == (MODEL_REPOSITORY / "preprocess/1/pictures/png.py").read_bytes()
 
 
 def test_a_folder_as_it_is_packed(builder, tmp_path):

@@ -13,7 +13,7 @@ from serving_kit.client.images import (
     side_by_side,
     write_image,
 )
-from serving_kit.errors import ImageError
+from serving_kit.errors import HeicError, ImageError
 from serving_kit.paths import CAT
 
 RED, WHITE = [0, 0, 255], [255, 255, 255]
@@ -139,17 +139,20 @@ def test_a_folder_or_a_device(tmp_path):
             read_image(path)
 
 
-@pytest.mark.parametrize("content", [b"", b"not a picture", b"\xff\xd8\xff\xe0 cut off", b"<svg/>"])
-def test_what_is_no_picture(tmp_path, content):
-    path = tmp_path / "text.jpg"
+@pytest.mark.parametrize(
+    ("content", "said", "error"),
+    [
+        (b"", "is empty", ImageError),
+        (b"not a picture", "is text", ImageError),
+        (b"\xff\xd8\xff\xe0 cut off", "is a JPEG that was cut off", ImageError),
+        (b"II*\0", "is a TIFF; expected a JPEG, PNG or WebP", ImageError),
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "is a HEIC; expected a JPEG", HeicError),
+    ],
+)
+def test_what_is_no_picture(tmp_path, content, said, error):
+    path = tmp_path / "file.jpg"
     path.write_bytes(content)
-    with pytest.raises(ImageError, match=r"text\.jpg is not a picture that OpenCV can read"):
-        read_image(path)
-
-
-def test_float_pixels_are_refused(tmp_path):
-    path = save(tmp_path / "light.tiff", np.ones((2, 2, 3), np.float32))
-    with pytest.raises(ImageError, match="has float32 pixels; give one with 8 or 16 bits"):
+    with pytest.raises(error, match=rf"file\.jpg {said}"):
         read_image(path)
 
 

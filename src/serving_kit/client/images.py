@@ -3,13 +3,18 @@
 import os
 from pathlib import Path
 
+# First: it tells OpenCV limits that OpenCV reads when it is imported.
+from serving_kit.client import pictures
+from serving_kit.client.pictures import recover_image, resize, to_model
+
+# isort: split
 import cv2
 import numpy as np
 
-from serving_kit.client.pictures import PictureError, decode, recover_image, resize, to_model
-from serving_kit.errors import ImageError
+from serving_kit.errors import HeicError, ImageError, TooLargeError
 
 __all__ = [
+    "as_image_error",
     "check_writable",
     "contact_sheet",
     "decode_image",
@@ -26,16 +31,17 @@ __all__ = [
 
 
 def read_image(path: str | Path) -> np.ndarray:
-    """Read any picture that OpenCV reads.
+    """Read a JPEG, PNG or WebP.
 
     Grey, 16-bit, palette and CMYK pictures become 8-bit colour; what is transparent is laid on
-    white; the rotation that a camera noted in a JPEG is carried out.
+    white; the picture is turned as its camera noted.
 
     Returns:
         uint8 (H, W, 3), BGR as everywhere in OpenCV, 0 to 255.
 
     Raises:
-        ImageError: there is no such file, it is not a picture, or it is too large.
+        ImageError: there is no such file, or it is not such a picture; of it TooLargeError,
+            HeicError.
     """
     return decode_image(read_file(path), name=str(path))
 
@@ -61,9 +67,17 @@ def read_file(path: str | Path, size: int = -1) -> bytes:
 def decode_image(content: bytes, name: str = "the picture") -> np.ndarray:
     """Decode the bytes of a picture file; see ``read_image``."""
     try:
-        return decode(content)
-    except PictureError as error:
-        raise ImageError(f"{name} {error}") from None
+        return pictures.decode(content)
+    except pictures.PictureError as error:
+        raise as_image_error(error, name) from None
+
+
+def as_image_error(error: pictures.PictureError, name: str) -> ImageError:
+    """Return the kit's error for a picture of this name that is not taken."""
+    if isinstance(error, pictures.TooManyPixelsError):
+        return TooLargeError(f"{name} {error}; give a smaller picture")
+    kind = HeicError if isinstance(error, pictures.HeicError) else ImageError
+    return kind(f"{name} {error}")
 
 
 def load_image(path: str | Path, height: int, width: int) -> tuple[np.ndarray, int, int]:

@@ -52,7 +52,7 @@ def stylize(
     """Stylize a picture file through Triton.
 
     Args:
-        content_path: any picture that OpenCV reads.
+        content_path: a JPEG, PNG or WebP.
         output_path: where the result goes, as large as the picture; its ending says the format.
         style: of multi_style, a style or shares of several, as ``styles.style_weights`` takes
             them; when left out, fast_neural_style paints in the one that it was exported with.

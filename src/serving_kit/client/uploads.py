@@ -5,9 +5,9 @@ What is taken is what the model ``preprocess`` takes, and no more than so many b
 
 from pathlib import Path
 
-from serving_kit.client.images import read_file
-from serving_kit.client.pictures import PictureError, TooManyPixelsError, check
-from serving_kit.errors import ImageError, TooLargeError
+from serving_kit.client.images import as_image_error, read_file
+from serving_kit.client.pictures import PictureError, check
+from serving_kit.errors import TooLargeError
 
 MAX_BYTES = 20_000_000
 
@@ -16,8 +16,8 @@ def check_upload(path: str | Path) -> None:
     """Check that a file may be decoded: a whole JPEG, PNG or WebP picture within the limits.
 
     Raises:
-        ImageError: it cannot be read, or is none of these; TooLargeError: it is larger than
-            ``MAX_BYTES``, or has more than ``pictures.MOST_PIXELS``.
+        ImageError: it cannot be read, or is none of these; of it HeicError, and TooLargeError:
+            it is larger than ``MAX_BYTES``, or has more than ``pictures.MOST_PIXELS``.
     """
     content = read_file(path, MAX_BYTES + 1)
     if len(content) > MAX_BYTES:
@@ -26,7 +26,5 @@ def check_upload(path: str | Path) -> None:
         )
     try:
         check(content)
-    except TooManyPixelsError as error:
-        raise TooLargeError(f"{path} {error}; give a smaller picture") from None
     except PictureError as error:
-        raise ImageError(f"{path} {error}") from None
+        raise as_image_error(error, str(path)) from None

@@ -12,7 +12,7 @@ from provoking import (
     plain,
 )
 
-from serving_kit.paths import BACKENDS, ROOT
+from serving_kit.paths import BACKENDS, MODEL_REPOSITORY, ROOT
 
 #: The first words of the messages that nobody provokes here; the page says why, at each.
 NOT_PROVOKED = {
@@ -29,7 +29,6 @@ NOT_ON_THE_PAGE = {
     "src/serving_kit/repository/checks": "make check prints what to do; see its own tests",
     "src/serving_kit/exercises": "hints, each beside its exercise",
     "src/serving_kit/client/perf_analyzer.py": "of the tool of lesson 08; see its own tests",
-    "src/serving_kit/client/pictures.py": "limits of stylize_jpeg; lesson 09 and its own tests",
     "src/serving_kit/client/uploads.py": "limits of demo.zip; see its own tests",
     "backends/oneflow/oneflow_backend/rebatch.py": "the reasons in one sentence that is there",
 }
@@ -108,7 +107,8 @@ def sentences_of(path):
 def test_no_error_of_the_kit_is_forgotten():
     """A new error wants an entry and a provoker, or a reason in ``NOT_ON_THE_PAGE``."""
     known = plain("\n".join(message for found in ENTRIES.values() for message, _ in found))
-    sources = [*(ROOT / "src" / "serving_kit").rglob("*.py"), *BACKENDS.rglob("*.py")]
+    folders = (ROOT / "src" / "serving_kit", BACKENDS, MODEL_REPOSITORY / "preprocess")
+    sources = [path for folder in folders for path in folder.rglob("*.py")]
     forgotten = []
     for path in sources:
         name = path.relative_to(ROOT).as_posix()

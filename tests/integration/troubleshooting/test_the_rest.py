@@ -1,8 +1,8 @@
 """The messages of notebooks, pictures and styles in docs/troubleshooting.md."""
 
 import sys
-import zlib
 
+import cv2
 import nbformat
 import numpy as np
 from provoking import provokes, raised, run
@@ -38,21 +38,33 @@ def test_an_earlier_lesson_is_needed(tmp_path, monkeypatch):
 
 @provokes("A picture cannot be read")
 def test_a_picture_cannot_be_read(tmp_path):
-    import cv2
-
-    _, floats = cv2.imencode(".tiff", np.ones((4, 4, 3), np.float32))
-    _, png = cv2.imencode(".png", np.ones((4, 4, 3), np.uint8))
-    header = b"IHDR" + (60_000).to_bytes(4, "big") * 2 + png.tobytes()[24:29]
-    huge = png.tobytes()[:12] + header + zlib.crc32(header).to_bytes(4, "big") + png.tobytes()[33:]
     (tmp_path / "text.jpg").write_text("no picture")
     command = (sys.executable, "-m", "serving_kit", "demo", "--image", tmp_path / "none.jpg")
     return [
         run(*command),
         raised(ImageError, read_image, tmp_path),
         raised(ImageError, read_image, tmp_path / "text.jpg"),
-        raised(ImageError, decode_image, huge),
-        raised(ImageError, decode_image, floats.tobytes()),
+        *(raised(ImageError, decode_image, content) for content in bad_pictures()),
     ]
+
+
+def bad_pictures():
+    """Yield a picture for each sentence of the rules for pictures."""
+    pixels = np.full((30, 40, 3), 99, np.uint8)
+    jpeg, png = (cv2.imencode(ending, pixels)[1].tobytes() for ending in (".jpg", ".png"))
+    tables, frame, scan = (jpeg.index(bytes([0xFF, marker])) for marker in (0xDB, 0xC0, 0xDA))
+    yield b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"
+    yield png[:33] + bytes(3) + b"\x08acTL" + bytes(12) + png[33:]
+    yield b"RIFF\x0c\0\0\0WEBPANIM" + bytes(4)
+    yield jpeg[: len(jpeg) // 2]
+    yield png[:33] + png[-12:]
+    yield jpeg[: tables + 4] + b"\x0f" + jpeg[tables + 5 :]
+    yield jpeg[: frame + 1] + b"\xc3" + jpeg[frame + 2 :]
+    yield jpeg[: frame + 4] + b"\x0c" + jpeg[frame + 5 :]
+    for width, height in ((60_000, 60_000), (65_501, 1), (0, 5)):
+        yield png[:16] + width.to_bytes(4, "big") + height.to_bytes(4, "big") + png[24:]
+    yield jpeg[:scan] + (jpeg[scan : scan + 14] + b"\0") * 101 + jpeg[scan:]
+    yield png[:33] + (bytes(4) + b"tEXt" + bytes(4)) * 100_001 + png[33:]
 
 
 @provokes("A picture cannot be written")

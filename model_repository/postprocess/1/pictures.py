@@ -1,1 +1,0 @@
-../../preprocess/1/pictures.py

@@ -1,1 +1,0 @@
-../../../model_repository/preprocess/1/pictures.py
