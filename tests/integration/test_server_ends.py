@@ -117,8 +117,12 @@ def test_an_owner_that_ends_before_triton_starts(
     wait_until(lambda: not traces(run_dir))
 
 
-def test_the_supervisor_ends_before_triton_starts(is_clean, empty_repository, monkeypatch):
+def test_the_supervisor_ends_before_triton_starts(
+    is_clean, empty_repository, monkeypatch, wait_until
+):
     def lay_out(run_dir, model_repository):
+        # For a moment after its start, the kernel shows no environment of a process.
+        wait_until(lambda: supervisor.processes_of(run_dir))
         (pid,) = supervisor.processes_of(run_dir)
         os.kill(pid, signal.SIGKILL)
         os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)

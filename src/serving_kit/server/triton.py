@@ -1,7 +1,7 @@
 """Start, wait for, find, and stop a Triton Inference Server.
 
 One class for every way to a server; the launchers know the ways. Whichever it is, a supervisor
-process (``supervisor.py``) owns it, so that nothing of it outlives its owner.
+process (``supervisor``) owns it, so that nothing of it outlives its owner.
 """
 
 import contextlib
@@ -147,7 +147,7 @@ class TritonServer(RunningServer):
     def _launch(self) -> None:
         self.run_dir = runs.new_run_dir()
         self._supervisor = subprocess.Popen(
-            [sys.executable, supervisor.__file__, self.run_dir],
+            [sys.executable, Path(supervisor.__file__).parent, self.run_dir],
             stdin=subprocess.PIPE,
             # A program that waits for the end of our own output must not wait for this; it has a
             # log.
