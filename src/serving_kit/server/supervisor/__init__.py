@@ -4,7 +4,7 @@
 other end of its standard input. The package imports the standard library only: it has to outlive
 everything else, and runs where nothing of the kit is installed.
 
-- ``__main__`` reads what to start;
+- ``owned`` reads what to start, from a server's owner;
 - ``watch`` runs Triton until it is to be stopped, and cleans up after it;
 - ``stubs`` looks after the processes in which Triton's python backend runs models;
 - ``leftovers`` knows what belongs to a run, and removes it;
@@ -22,6 +22,7 @@ from .leftovers import (
     processes_of,
     shm_prefix,
 )
+from .owned import main
 from .stubs import LOOK_SECONDS, STUB
 from .watch import EXIT_TIMEOUT_SECONDS, KILL_AFTER_SECONDS, LET_GO
 from .web import request
@@ -39,6 +40,7 @@ __all__ = [
     "SHARED_MEMORY",
     "STUB",
     "clean_up",
+    "main",
     "processes_of",
     "request",
     "shm_prefix",

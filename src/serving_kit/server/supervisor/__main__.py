@@ -5,6 +5,6 @@ from pathlib import Path
 
 # The folder itself stands on the path; as a package, it needs the one above.
 sys.path[0] = str(Path(__file__).resolve().parents[1])
-from supervisor.owned import main  # noqa: E402
+from supervisor import main  # noqa: E402
 
 main(Path(sys.argv[1]))
