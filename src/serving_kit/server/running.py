@@ -10,7 +10,7 @@ from serving_kit.server import registry, runs, supervisor
 from serving_kit.server.choice import launcher_for
 from serving_kit.server.launcher import Launcher
 from serving_kit.server.spec import ServerSpec
-from serving_kit.server.triton_log import causes_in, last_lines
+from serving_kit.server.triton_log import causes_in, last_lines, restarts_in
 
 
 class RunningServer:
@@ -128,10 +128,17 @@ class RunningServer:
             )
 
     def exit_code(self) -> int | None:
-        """Return the exit code of a server that ended by itself; None while it runs."""
+        """Return the exit code of a server that ended for good; None while it runs.
+
+        It does not end for good when Triton is ended and started again; see ``restarts``.
+        """
         if not self.run_dir:
             return None
         return runs.exit_code_of(self.run_dir)
+
+    def restarts(self) -> list[str]:
+        """Return why Triton was started again, one sentence for each time."""
+        return restarts_in(self.log())
 
     def log(self) -> str:
         """Return what Triton has printed so far."""

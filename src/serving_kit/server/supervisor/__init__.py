@@ -4,13 +4,17 @@
 other end of its standard input. The package imports the standard library only: it has to outlive
 everything else, and runs where nothing of the kit is installed.
 
-- ``owned`` reads what to start, from a server's owner;
-- ``watch`` runs Triton until it is to be stopped, and cleans up after it;
+- ``owned`` serves a server's owner, ``alone`` is process 1 of a container;
+- ``watch`` runs Triton, and starts it again when it ended by itself: ``restarts`` says when;
 - ``stubs`` looks after the processes in which Triton's python backend runs models;
-- ``leftovers`` knows what belongs to a run, and removes it;
-- ``children`` has the system calls for child processes, ``web`` a request over HTTP.
+- ``events`` is what comes from outside, ``api`` what Triton's HTTP tells, over ``web``;
+- ``leftovers`` knows what belongs to a run, and removes it; ``children`` has the system calls for
+  child processes.
 """
 
+from .alone import run
+from .api import CONTROL_HEADER
+from .events import LET_GO, READY
 from .leftovers import (
     CONTAINER_FILE,
     EXIT_CODE_FILE,
@@ -22,13 +26,13 @@ from .leftovers import (
     processes_of,
     shm_prefix,
 )
-from .owned import main
+from .owned import EXIT_TIMEOUT_SECONDS, KILL_AFTER_SECONDS, own
 from .stubs import LOOK_SECONDS, STUB
-from .watch import EXIT_TIMEOUT_SECONDS, KILL_AFTER_SECONDS, LET_GO
 from .web import request
 
 __all__ = [
     "CONTAINER_FILE",
+    "CONTROL_HEADER",
     "EXIT_CODE_FILE",
     "EXIT_TIMEOUT_SECONDS",
     "KILL_AFTER_SECONDS",
@@ -36,12 +40,14 @@ __all__ = [
     "LOG_FILE",
     "LOOK_SECONDS",
     "PID_FILE",
+    "READY",
     "RUN_MARK",
     "SHARED_MEMORY",
     "STUB",
     "clean_up",
-    "main",
+    "own",
     "processes_of",
     "request",
+    "run",
     "shm_prefix",
 ]

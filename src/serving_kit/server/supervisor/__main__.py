@@ -1,10 +1,18 @@
-"""Run the supervisor by the path of its folder: ``python .../supervisor RUN_FOLDER``."""
+"""Run the supervisor by the path of its folder.
+
+``python .../supervisor own RUN_FOLDER`` for a server of the kit, and ``python .../supervisor run
+tritonserver OPTION...`` in a container.
+"""
 
 import sys
 from pathlib import Path
 
 # The folder itself stands on the path; as a package, it needs the one above.
 sys.path[0] = str(Path(__file__).resolve().parents[1])
-from supervisor import main  # noqa: E402
+from supervisor import own, run  # noqa: E402
 
-main(Path(sys.argv[1]))
+verb, *words = sys.argv[1:]
+if verb == "own":
+    own(Path(words[0]))
+else:
+    sys.exit(run(words))

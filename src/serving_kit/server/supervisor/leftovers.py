@@ -13,7 +13,7 @@ RUN_MARK = "SERVING_KIT_RUN"
 SHARED_MEMORY = Path("/dev/shm")
 #: In a run folder: the ID of the Docker container, as ``docker run --cidfile`` writes it.
 CONTAINER_FILE = "container"
-#: And the supervisor's PID, the exit code of a Triton that ended by itself, and Triton's output.
+#: And the supervisor's PID, the exit code of a Triton that ended for good, and Triton's output.
 PID_FILE, EXIT_CODE_FILE, LOG_FILE = "supervisor.pid", "exit_code", "log"
 
 
@@ -45,6 +45,11 @@ def clean_up(run_dir: Path) -> None:
     for pid in processes_of(run_dir):
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-    for segment in SHARED_MEMORY.glob(f"{shm_prefix(run_dir)}*"):
-        segment.unlink(missing_ok=True)
+    sweep_shared_memory(shm_prefix(run_dir))
     shutil.rmtree(run_dir, ignore_errors=True)
+
+
+def sweep_shared_memory(prefix: str) -> None:
+    """Remove the shared memory whose names begin so."""
+    for segment in SHARED_MEMORY.glob(f"{prefix}*"):
+        segment.unlink(missing_ok=True)

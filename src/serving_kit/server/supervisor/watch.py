@@ -1,92 +1,159 @@
-"""Run one Triton until it is to be stopped; then see to it that nothing is left of it."""
+"""Run Triton until it is to be stopped, and again whenever it ends by itself."""
 
 import os
-import select
-import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
-from .children import adopt_orphans, bury_orphans, die_with_parent
-from .leftovers import EXIT_CODE_FILE, LOG_FILE, PID_FILE, clean_up
+from . import restarts
+from .api import Api, option, to_load
+from .children import adopt_orphans, bury_orphans, end_orphans, prepare
+from .events import Events
+from .leftovers import sweep_shared_memory
 from .stubs import LOOK_SECONDS, Stubs
 
-#: What the owner writes to let a server go on without it.
-LET_GO = b"let go\n"
-
-#: Triton responds to what it has accepted, for at most this long, before it gives up its models.
-EXIT_TIMEOUT_SECONDS = 5
-#: It is killed this long after it was asked to stop.
-KILL_AFTER_SECONDS = 15
-#: Processes that were killed are dead well within this time.
-BURY_SECONDS = 5
+#: In Triton's environment: how often it was started again. The backend makes a metric of it.
+RESTARTS_VARIABLE = "SERVING_KIT_RESTARTS"
+#: The exit code of a command that cannot be started, as shells have it.
+NOT_STARTED = 127
 
 
-def supervise(run_dir: Path, command: list[str], control: dict | None) -> None:
-    """Run ``command`` until standard input closes or a signal asks to end, then clean up.
-
-    Files in ``run_dir`` tell the owner what happens; see the constants above. A reader that is
-    quicker than the writer finds an empty one, which is as good as none.
+class Triton:
+    """One Triton, from its start to its end.
 
     Args:
-        run_dir: the run folder.
-        command: Triton's command line.
-        control: where the model control API is, and the header that opens it, as
-            ``{"address": ..., "port": ..., "header": [name, value]}``; None when there is none.
+        command: its command line.
+        restarts: how many were started before it.
+        inside: whether the command is Triton itself, and not one that starts it elsewhere.
     """
-    (run_dir / PID_FILE).write_text(str(os.getpid()))
-    wake, alarm = os.pipe()
-    os.set_blocking(wake, False)
-    os.set_blocking(alarm, False)
-    signal.set_wakeup_fd(alarm)
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
-        signal.signal(number, lambda *_: None)
-    adopt_orphans()
-    with (run_dir / LOG_FILE).open("ab") as log:
-        server = subprocess.Popen(
+
+    def __init__(self, command: list[str], restarts: int, inside: bool):
+        self._began = time.monotonic()
+        self._restarts = restarts
+        self._process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            preexec_fn=die_with_parent,
+            env={**os.environ, RESTARTS_VARIABLE: str(restarts)},
+            preexec_fn=prepare,
+            start_new_session=True,  # a Ctrl-C in the terminal is for the supervisor to handle
         )
-        stubs = Stubs(server.pid, control, log) if control else None
-        try:
-            _watch(server, run_dir, wake, stubs)
-        finally:
-            if server.poll() is None:
-                _stop(server)
-            clean_up(run_dir)
-            deadline = time.monotonic() + BURY_SECONDS
-            while bury_orphans(server.pid) and time.monotonic() < deadline:
-                time.sleep(0.01)
+        self._api = Api(command) if inside else None
+        control = self._api.control if inside else None
+        self._stubs = Stubs(self._process.pid, control, sys.stderr.buffer) if control else None
+        #: Whether it has responded.
+        self.was_up = False
+        #: The models that clients may have loaded; None where only the command line tells.
+        self.models: list[str] | None = None
 
+    @property
+    def age(self) -> float:
+        """Seconds since it was started."""
+        return time.monotonic() - self._began
 
-def _watch(server: subprocess.Popen, run_dir: Path, wake: int, stubs: Stubs | None) -> None:
-    """Return when the server is to be stopped."""
-    owner = sys.stdin.fileno()
-    watched = [owner, wake]
-    while True:
-        ready, _, _ = select.select(watched, [], [], LOOK_SECONDS)
-        if owner in ready:
-            if not os.read(owner, len(LET_GO)):
-                return
-            watched.remove(owner)
-        if wake in ready and any(number != signal.SIGCHLD for number in os.read(wake, 64)):
+    def exit_code(self) -> int | None:
+        """Return its exit code, or None while it runs."""
+        bury_orphans(self._process.pid)
+        return self._process.poll()
+
+    def look(self) -> None:
+        """Look after its stubs, and learn what must be known when it ends."""
+        if self._stubs:
+            self._stubs.look()
+        if not self._api:
             return
-        bury_orphans(server.pid)
-        if server.poll() is not None:
-            (run_dir / EXIT_CODE_FILE).write_text(str(server.returncode))
-        elif stubs:
-            stubs.look()
+        if not self.was_up and self._api.is_up():
+            self.was_up = True
+            if self._restarts:
+                say(f"Triton responds again after {self.age:.1f} s")
+        if self.was_up and self._api.is_open:
+            models = self._api.ready_models()
+            self.models = self.models if models is None else models
+
+    def stop(self, seconds: float) -> int:
+        """Ask it to end; insist when it does not within some seconds. Returns its exit code."""
+        self._process.terminate()
+        try:
+            return self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            return self._process.wait()
 
 
-def _stop(server: subprocess.Popen) -> None:
-    """Ask Triton to end; insist when it does not."""
-    server.terminate()
-    try:
-        server.wait(KILL_AFTER_SECONDS)
-    except subprocess.TimeoutExpired:
-        server.kill()
-        server.wait()
+def keep_running(
+    command: list[str], events: Events, *, stop_seconds: float, inside: bool = True
+) -> tuple[int, bool]:
+    """Run Triton until it is to be stopped; start it again when it ends by itself.
+
+    One that never responded is not started again: with the same command line it would end again.
+    Triton's output, and what is said here, goes to our own.
+
+    Args:
+        command: Triton's command line.
+        events: tell when it is to be stopped.
+        stop_seconds: how long it may take to stop before it is killed.
+        inside: whether the command is Triton itself. One that starts it elsewhere, as ``docker
+            run`` does, is run once.
+
+    Returns:
+        Triton's last exit code, and whether it was asked to stop.
+    """
+    adopt_orphans()
+    ends, was_up = [], False
+    while True:
+        try:
+            triton = Triton(command, len(ends), inside)
+        except OSError as error:
+            say(f"{command[0]} cannot be started: {error.strerror}")
+            return NOT_STARTED, False
+        try:
+            while (code := triton.exit_code()) is None:
+                if events.wait(LOOK_SECONDS):
+                    return triton.stop(stop_seconds), True
+                triton.look()
+        finally:
+            end_orphans()
+            if prefix := prefix_of(command):
+                sweep_shared_memory(prefix)
+        if events.wait(0):  # what the owner has said before Triton ended counts
+            return code, True
+        was_up = was_up or triton.was_up or events.owner_saw_it_ready
+        if not (inside and was_up):
+            return code, False
+        ends.append(time.monotonic())
+        pause = restarts.pause_after(ends)
+        end = restarts.describe(code, triton.age)
+        say(restarts.announce(end, len(ends), pause))
+        if pause is None:
+            return code, False
+        if wait(events, pause):
+            return code, True
+        command = for_restart(command, triton.models)
+
+
+def wait(events: Events, seconds: float) -> bool:
+    """Wait so long, or until the server is to be stopped; tell whether it is."""
+    deadline = time.monotonic() + seconds
+    while (left := deadline - time.monotonic()) > 0:
+        if events.wait(left):
+            return True
+    return False
+
+
+def for_restart(command: list[str], models: list[str] | None) -> list[str]:
+    """Return the command line with which Triton is started again.
+
+    A model that cannot be loaded any more must not keep the others from being served.
+    """
+    lenient = "--exit-on-error=false"
+    command = [word for word in command if word != lenient]
+    return [*(command if models is None else to_load(command, models)), lenient]
+
+
+def prefix_of(command: list[str]) -> str | None:
+    """Return what the names of the shared memory of a Triton begin with, if its command says so."""
+    return option(command, "backend-config", "python,shm-region-prefix-name=")
+
+
+def say(text: str) -> None:
+    """Print a line in the manner of Triton's own, into its log."""
+    print(f"W supervisor: {text}", file=sys.stderr, flush=True)
