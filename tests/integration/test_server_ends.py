@@ -170,15 +170,3 @@ def test_when_the_supervisor_is_killed_triton_ends_and_the_next_start_sweeps(
     assert run_dir.exists()
     with TritonServer(empty_repository):
         assert not traces(run_dir)
-
-
-def test_when_triton_is_killed_nothing_stays_and_the_owner_can_tell(
-    is_clean, tiny_repository, processes_named, wait_until
-):
-    server = TritonServer(tiny_repository).start()
-    assert server.exit_code() is None
-    processes_named(server.run_dir, "tritonserver")[0].kill()
-    wait_until(lambda: server.exit_code() == -signal.SIGKILL)
-    assert not server.is_ready()
-    server.stop()
-    assert is_clean()

@@ -4,8 +4,10 @@ import contextlib
 import json
 import os
 import subprocess
+import time
 from pathlib import Path
 
+from serving_kit.errors import ServerError
 from serving_kit.server import registry, runs, supervisor
 from serving_kit.server.choice import launcher_for
 from serving_kit.server.launcher import Launcher
@@ -72,6 +74,22 @@ class RunningServer:
         if self.run_dir is None or not self._is_ok("/v2/health/ready"):
             return False
         return self.metadata().get("name") == self.run_dir.name
+
+    def wait_until_ready(self, seconds: float) -> None:
+        """Wait until the server and all its models are ready, also when it is started again.
+
+        Raises:
+            ServerError: it ended for good, or was not ready in time.
+        """
+        deadline = time.monotonic() + seconds
+        while not self.is_ready():
+            if (code := self.exit_code()) is not None:
+                raise ServerError(
+                    f"Triton ended with exit code {code} before it was ready{self.why()}"
+                )
+            if time.monotonic() > deadline:
+                raise ServerError(f"Triton was not ready after {seconds:.0f} s{self.why()}")
+            time.sleep(0.05)
 
     def metadata(self) -> dict:
         """Return what ``/v2`` says: name, version, extensions; an empty dict without a response."""

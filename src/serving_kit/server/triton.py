@@ -133,7 +133,7 @@ class TritonServer(RunningServer):
             self.ports = self.launcher.find_ports(self._wanted_ports, usual=self._usual_ports)
             self._launch()
             try:
-                self._wait_until_ready(deadline)
+                self.wait_until_ready(deadline - time.monotonic())
             except ServerError:
                 # Between finding a port free and Triton taking it, another process was quicker.
                 taken = re.search(r"already in use|port is already allocated", self.log())
@@ -216,18 +216,6 @@ class TritonServer(RunningServer):
         self._supervisor.stdin.close()
         _outliving[self.run_dir] = self._supervisor
         self._supervisor = None
-
-    def _wait_until_ready(self, deadline: float) -> None:
-        while not self.is_ready():
-            if (code := self.exit_code()) is not None:
-                raise ServerError(
-                    f"Triton ended with exit code {code} before it was ready{self.why()}"
-                )
-            if time.monotonic() > deadline:
-                raise ServerError(
-                    f"Triton was not ready after {self.ready_timeout:.0f} s{self.why()}"
-                )
-            time.sleep(0.05)
 
     def exit_code(self) -> int | None:
         """Return the exit code of a server that ended for good; None while it runs."""
