@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -18,6 +19,7 @@ from serving_kit.server import TritonServer, runs, supervisor
 from serving_kit.server.embedded import EmbeddedLauncher
 from serving_kit.server.ports import HOST
 from serving_kit.server.spec import ServerSpec
+from serving_kit.server.supervisor.api import option
 
 SECONDS = 60
 MB = 1_000_000
@@ -69,24 +71,51 @@ def test_530_000_chunks_of_one_byte_do_not_end_triton(empty_server):
     assert empty_server.is_ready() and not empty_server.restarts()
 
 
+def change(server, model, action):
+    path = f"/v2/repository/models/{model}/{action}"
+    assert supervisor.request(HOST, server.ports[0], path, "{}")[0] == 200
+
+
+def is_ready(server, model):
+    with contextlib.suppress(OSError):
+        path = f"/v2/models/{model}/ready"
+        return supervisor.request(HOST, server.ports[0], path)[0] == 200
+    return False
+
+
 def test_a_huge_shape_ends_triton_and_it_is_started_again(
-    is_clean, tiny_repository, triton, wait_until
+    is_clean, tiny_repository, tiny, tiny_version, triton, wait_until
 ):
-    with TritonServer(tiny_repository) as server:
+    """With the models that it had in the end: those of its start, and those that clients chose."""
+    for name in ("other", "broken"):
+        shutil.copytree(tiny_repository / "tiny", tiny_repository / name)
+    shutil.copytree(tiny_version, tiny_repository / "graph" / "1")
+    (tiny_repository / "graph" / "config.pbtxt").write_text(tiny.CONFIG)
+    models = ["tiny", "graph", "broken"]
+    with TritonServer(tiny_repository, models=models, model_control=True) as server:
+        change(server, "other", "load")
+        change(server, "tiny", "unload")
+        (tiny_repository / "broken" / "1" / "model.py").write_text("raise ValueError('broken')")
         before, old = (server.ports, server.run_dir), triton(server.run_dir)
         of_old = old.children(recursive=True)
         shared = set(supervisor.SHARED_MEMORY.glob(f"{supervisor.shm_prefix(server.run_dir)}*"))
-        assert of_old and shared
-        assert post(server, "/v2/models/tiny/infer", JSON, json.dumps(HUGE).encode()) == ""
-        server.wait_until_ready(SECONDS)
+        assert len(of_old) >= 4 and shared  # three stubs and a worker
+        time.sleep(3 * supervisor.LOOK_SECONDS)  # what changed just now is not known
+        assert post(server, "/v2/models/other/infer", JSON, json.dumps(HUGE).encode()) == ""
+        wait_until(lambda: "W supervisor: Triton responds again after " in server.log())
         assert triton(server.run_dir) != old
-        assert (server.ports, server.run_dir) == before
-        assert server.exit_code() is None and server.models() == {"tiny": True}
+        assert (server.ports, server.run_dir) == before and server.exit_code() is None
         assert not any(process.is_running() for process in of_old)
         assert not any(segment.exists() for segment in shared)
+        # One that cannot be loaded any more does not keep the others from being served.
+        ready = {name: is_ready(server, name) for name in ("tiny", "other", "graph", "broken")}
+        assert ready == {"tiny": False, "other": True, "graph": True, "broken": False}
         (why,) = server.restarts()
-        assert why.startswith("Triton was ended by signal ")
-        wait_until(lambda: "supervisor: Triton responds again after " in server.log())
+        assert re.fullmatch(
+            r"Triton was ended by signal (6 \(SIGABRT|11 \(SIGSEGV)\) after .+ s", why
+        )
+        _, metrics = supervisor.request(HOST, server.ports[2], "/metrics")
+        assert b"\noneflow_triton_restarts 1\n" in metrics
 
 
 def test_after_five_ends_within_a_minute_it_gives_up(is_clean, empty_repository, impatient, triton):
@@ -102,34 +131,6 @@ def test_after_five_ends_within_a_minute_it_gives_up(is_clean, empty_repository,
     first, *_, last = str(caught.value).splitlines()
     assert first == "Triton ended with exit code -9 before it was ready"
     assert last.endswith("its 5th end within 60 s; not started again")
-
-
-def test_models_that_clients_loaded_are_loaded_again(is_clean, tiny_repository, triton, wait_until):
-    shutil.copytree(tiny_repository / "tiny", tiny_repository / "other")
-
-    def change(server, model, action):
-        path = f"/v2/repository/models/{model}/{action}"
-        assert supervisor.request(HOST, server.ports[0], path, "{}")[0] == 200
-
-    with TritonServer(tiny_repository, models=["tiny"], model_control=True) as server:
-        change(server, "other", "load")
-        change(server, "tiny", "unload")
-        time.sleep(3 * supervisor.LOOK_SECONDS)  # what changed just now is not known
-        triton(server.run_dir).kill()
-        wait_until(lambda: "Triton responds again" in server.log())
-        assert supervisor.request(HOST, server.ports[0], "/v2/models/other/ready")[0] == 200
-        assert supervisor.request(HOST, server.ports[0], "/v2/models/tiny/ready")[0] != 200
-
-
-def test_a_model_that_cannot_be_loaded_any_more_does_not_keep_the_others_from_it(
-    is_clean, tiny_repository, triton, wait_until
-):
-    shutil.copytree(tiny_repository / "tiny", tiny_repository / "other")
-    with TritonServer(tiny_repository) as server:
-        (tiny_repository / "other" / "1" / "model.py").write_text("raise ValueError('broken')")
-        triton(server.run_dir).kill()
-        wait_until(lambda: "Triton responds again" in server.log())
-        assert server.models() == {"other": False, "tiny": True}
 
 
 #: Owns a server whose Triton has ended twice, so that the supervisor waits for a second.
@@ -171,12 +172,14 @@ def test_what_ends_in_a_pause_leaves_nothing(is_clean, empty_repository, traces,
         wait_until(lambda: not traces(run_dir))
 
 
-@pytest.fixture
-def container(tmp_path, tiny_repository, port):
-    """The supervisor as in the image: of a folder of its own, without an owner, without a kit."""
-    run_dir = Path(f"{tmp_path}/run")
+@pytest.fixture(
+    params=["empty_repository", pytest.param("tiny_repository", marks=pytest.mark.long)]
+)
+def container(request, tmp_path, port):
+    """The supervisor as in the image: in a folder of its own, without an owner, without a kit."""
+    repository, run_dir = request.getfixturevalue(request.param), tmp_path / "run"
     run_dir.mkdir()
-    launcher = EmbeddedLauncher(ServerSpec(tiny_repository, mode="local", device="cpu", image=""))
+    launcher = EmbeddedLauncher(ServerSpec(repository, mode="local", device="cpu", image=""))
     program, *options = launcher.order(run_dir, (port, port + 1, port + 2))["command"]
     options = [option for option in options if "shm-region-prefix-name" not in option]
     shutil.copytree(Path(supervisor.__file__).parent, tmp_path / "supervisor")
@@ -194,29 +197,50 @@ def container(tmp_path, tiny_repository, port):
     process.wait()
 
 
-def test_as_process_1_of_an_image(container, tmp_path, triton, traces, wait_until):
+def test_as_process_1_of_an_image(container, tmp_path, triton, wait_until):
     process, run_dir, port = container
 
-    def answers():
+    def responds():
         with contextlib.suppress(OSError):
-            return supervisor.request(HOST, port, "/v2/models/tiny/ready")[0] == 200
+            return supervisor.request(HOST, port, "/v2/health/ready")[0] == 200
         return False
 
     def log():
         return (tmp_path / "log").read_text()
 
-    wait_until(answers)
+    wait_until(responds)
     old = triton(run_dir)
-    prefix = supervisor.watch.prefix_of(old.cmdline())
-    limits = Path(f"/proc/{old.pid}/limits").read_text()
-    assert f"Max stack size            {64 << 20} " in limits
-    stubs = old.children()
+    prefix = option(old.cmdline(), "backend-config", "python,shm-region-prefix-name=")
+    assert f" {64 << 20} " in re.search(".*stack.*", limits(old))[0]
+    of_old = old.children(recursive=True)
     time.sleep(4 * supervisor.LOOK_SECONDS)  # one that ends before it was seen up is given up
     old.kill()
-    wait_until(lambda: "Triton responds again after " in log())
+    wait_until(lambda: "W supervisor: Triton responds again after " in log())
     assert "W supervisor: Triton was ended by signal 9 (SIGKILL) after " in log()
-    assert answers() and stubs and not any(stub.is_running() for stub in stubs)
+    assert responds() and not any(process.is_running() for process in of_old)
     process.send_signal(signal.SIGTERM)
     assert process.wait(SECONDS) == 0
-    wait_until(lambda: supervisor.processes_of(run_dir) == [])
-    assert not list(supervisor.SHARED_MEMORY.glob(f"{prefix}*"))
+    assert supervisor.processes_of(run_dir) == []
+    assert prefix and not list(supervisor.SHARED_MEMORY.glob(f"{prefix}*"))
+
+
+def limits(process):
+    return Path(f"/proc/{process.pid}/limits").read_text()
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("path", "kind", "body"),
+    [
+        ("/v2/logging", JSON, b"[" * 8 * MB),
+        ("/v2/logging", JSON, b'{"a":' + b"[" * 4 * MB + b"]" * 4 * MB + b"}"),
+        ("/v2/health/ready", FORM, b"a" * 167 * MB),
+    ],
+)
+def test_more_than_the_stack_holds_ends_triton_and_it_is_started_again(
+    is_clean, empty_repository, wait_until, path, kind, body
+):
+    with TritonServer(empty_repository) as server:
+        assert post(server, path, kind, body) == ""
+        wait_until(lambda: "Triton responds again" in server.log())
+        assert server.is_ready() and len(server.restarts()) == 1

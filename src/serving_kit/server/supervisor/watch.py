@@ -14,6 +14,8 @@ from .stubs import LOOK_SECONDS, Stubs
 
 #: In Triton's environment: how often it was started again. The backend makes a metric of it.
 RESTARTS_VARIABLE = "SERVING_KIT_RESTARTS"
+#: How often one that has not responded yet is asked: a crash in between is taken for one before.
+START_LOOK_SECONDS = 0.05
 #: The exit code of a command that cannot be started, as shells have it.
 NOT_STARTED = 127
 
@@ -98,36 +100,47 @@ def keep_running(
         Triton's last exit code, and whether it was asked to stop.
     """
     adopt_orphans()
-    ends, was_up = [], False
+    ends: list[float] = []
     while True:
         try:
             triton = Triton(command, len(ends), inside)
         except OSError as error:
             say(f"{command[0]} cannot be started: {error.strerror}")
             return NOT_STARTED, False
-        try:
-            while (code := triton.exit_code()) is None:
-                if events.wait(LOOK_SECONDS):
-                    return triton.stop(stop_seconds), True
-                triton.look()
-        finally:
-            end_orphans()
-            if prefix := prefix_of(command):
-                sweep_shared_memory(prefix)
-        if events.wait(0):  # what the owner has said before Triton ended counts
+        code = watch(triton, events, stop_seconds, prefix_of(command))
+        if events.wait(0):  # also for what the owner has said before Triton ended
             return code, True
-        was_up = was_up or triton.was_up or events.owner_saw_it_ready
-        if not (inside and was_up):
+        if not (inside and (ends or triton.was_up or events.owner_saw_it_ready)):
+            if code < 0:  # of which Triton itself has said nothing
+                how = restarts.describe(code, triton.age)
+                say(f"{how}, before it responded; not started again")
             return code, False
         ends.append(time.monotonic())
         pause = restarts.pause_after(ends)
-        end = restarts.describe(code, triton.age)
-        say(restarts.announce(end, len(ends), pause))
+        say(restarts.announce(restarts.describe(code, triton.age), len(ends), pause))
         if pause is None:
             return code, False
         if wait(events, pause):
             return code, True
         command = for_restart(command, triton.models)
+
+
+def watch(triton: Triton, events: Events, stop_seconds: float, prefix: str | None) -> int:
+    """Wait until Triton ends, or stop it when that is wanted; remove what is left of it.
+
+    Returns:
+        Its exit code.
+    """
+    try:
+        while (code := triton.exit_code()) is None:
+            if events.wait(LOOK_SECONDS if triton.was_up else START_LOOK_SECONDS):
+                return triton.stop(stop_seconds)
+            triton.look()
+        return code
+    finally:
+        end_orphans()
+        if prefix:
+            sweep_shared_memory(prefix)
 
 
 def wait(events: Events, seconds: float) -> bool:
