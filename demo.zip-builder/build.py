@@ -109,6 +109,8 @@ def gather() -> dict[str, bytes]:
         name: read(file) for name, file in (COPIED | kit_modules(programs)).items()
     } | content
     content |= tree(BACKENDS / "oneflow", "backends/oneflow/")
+    # A program of its own, run by the path of its folder.
+    content |= tree(KIT / "server" / "supervisor", "serving_kit/server/supervisor/")
     content |= tree(MODEL_REPOSITORY, "model_repo/")
     sums = [
         f"{hashlib.sha256(content[name]).hexdigest()}  {name}\n"

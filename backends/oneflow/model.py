@@ -15,6 +15,7 @@ if "" in sys.path:
     sys.path.remove("")
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,9 @@ from oneflow_backend.model_config import check_config, complete, read_settings
 from oneflow_backend.worker_process import WorkerDied, WorkerError
 
 RESTARTS = "oneflow_worker_restarts_total"
+TRITON_RESTARTS = "oneflow_triton_restarts"
+#: In the environment: how often this Triton was started again, if something counts that.
+TRITON_RESTARTS_VARIABLE = "SERVING_KIT_RESTARTS"
 
 
 class RequestError(ValueError):
@@ -90,6 +94,7 @@ class TritonPythonModel:
         labels = {"model": args["model_name"], "version": args["model_version"]}
         self.family, self.metric = family, family.Metric(labels=labels)
         self.counted = 0
+        self.triton_restarts = _show_triton_restarts()
 
     def execute(self, requests: list) -> list:
         """Answer each request; one that fails gets an error of its own and harms no other."""
@@ -188,6 +193,22 @@ class TritonPythonModel:
     def finalize(self) -> None:
         """End the worker process."""
         self.graph.close()
+
+
+def _show_triton_restarts() -> tuple:
+    """Make a metric of how often Triton was started again: a gauge, as every model sets it.
+
+    Returns:
+        The family and the metric, which Triton shows as long as they are kept.
+    """
+    family = pb_utils.MetricFamily(
+        name=TRITON_RESTARTS,
+        description="How often Triton ended by itself and was started again",
+        kind=pb_utils.MetricFamily.GAUGE,
+    )
+    metric = family.Metric(labels={})
+    metric.set(int(os.environ.get(TRITON_RESTARTS_VARIABLE, "0")))
+    return family, metric
 
 
 def _error(text: str, code: int) -> "pb_utils.InferenceResponse":

@@ -1,7 +1,7 @@
 """Start Triton and the web page, stylize cat.jpg once, and end both when one of them ends.
 
-run.sh and run_cloud.sh call this after the set-up. A process of its own, ``supervisor.py`` in
-``serving_kit/``, watches over both: nothing stays, even when this one is killed.
+run.sh and run_cloud.sh call this after the set-up. A process of its own, the supervisor in
+``serving_kit/server/``, watches over both: nothing stays, even when this one is killed.
 """
 
 import argparse

@@ -181,10 +181,12 @@ def status(options: argparse.Namespace) -> int:
     servers = running_servers()
     for server in servers:
         if (code := server.exit_code()) is not None:
-            state = f"ended by itself, exit code {code}; start it again with make serve"
+            state = f"ended for good, exit code {code}; start it again with make serve"
         else:
             state = "ready" if server.is_ready() else "not ready"
         print(f"server    {server}: {state}")
+        if restarts := server.restarts():
+            print(f"restarts  {len(restarts)}; before the last, {restarts[-1]}")
         print(f"models    {_models(server)}, from {server.model_repository}")
     if not servers:
         print("no server is running; start one with make serve")

@@ -238,6 +238,28 @@ def processes_named():
     return processes_named
 
 
+@pytest.fixture
+def triton(processes_named, wait_until):
+    """Returns the process of a server's Triton, once there is one."""
+
+    def triton(run_dir):
+        wait_until(lambda: processes_named(run_dir, "tritonserver"))
+        return processes_named(run_dir, "tritonserver")[0]
+
+    return triton
+
+
+@pytest.fixture
+def impatient(tmp_path, monkeypatch):
+    """A supervisor whose pauses are tenths of seconds, run by the path of another folder."""
+    folder = tmp_path / "a copy" / "supervisor"
+    shutil.copytree(Path(supervisor.__file__).parent, folder)
+    text = (folder / "restarts.py").read_text()
+    assert "PAUSES = (0, 1, 2, 4)" in text
+    (folder / "restarts.py").write_text(text.replace("(0, 1, 2, 4)", "(0, 0.1, 0.1, 0.1)"))
+    monkeypatch.setattr(supervisor, "__file__", str(folder / "__init__.py"))
+
+
 @pytest.fixture(scope="session")
 def server():
     """The server that tests share which only ask it: it serves ``model_repository/``."""

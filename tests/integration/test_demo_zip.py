@@ -360,19 +360,31 @@ def kill(environment, program):
 
 
 @pytest.mark.parametrize(
-    "folder", ["light_demo", pytest.param("demo", marks=pytest.mark.long, id="real models")]
+    ("folder", "restarts"),
+    [("light_demo", 1), pytest.param("demo", 4, marks=pytest.mark.long, id="real models")],
 )
-def test_run_cloud_ends_the_page_with_triton(cloud, folder, request):
-    """Served by a Triton that is installed."""
+def test_run_cloud_ends_the_page_with_triton(cloud, folder, restarts, request):
+    """Served by a Triton that is installed, and that is started again until it is given up."""
     demo = request.getfixturevalue(folder)
+    if folder == "light_demo":  # whose files may differ from those of demo.zip
+        policy = demo / "serving_kit" / "server" / "supervisor" / "restarts.py"
+        policy.write_text(re.sub(r"PAUSES = .+", "PAUSES = (0,)", policy.read_text()))
     running = cloud(demo)
     page = running.wait_for(r"^page +(http://127\.0\.0\.1:\d+/demo/)$")[1]
     assert "installed Triton 2.51.0 on 127.0.0.1:" in running.text()
     assert answers(page)[0] == 200
+    log = demo / "logs" / "triton.log"
+    for number in range(restarts):
+        kill(running.environment, "tritonserver")
+        deadline = time.monotonic() + SECONDS
+        while log.read_text().count("Triton responds again") <= number:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        assert answers(page)[0] == 200
     kill(running.environment, "tritonserver")
     assert running.end() == 1
     assert "\nerror: Triton ended with exit code -9, so the page is stopped, too" in running.text()
-    assert "successfully loaded 'multi_style'" in (demo / "logs" / "triton.log").read_text()
+    assert "successfully loaded 'multi_style'" in log.read_text()
     assert (demo / "logs" / "page.log").read_text().startswith("page ")
 
 

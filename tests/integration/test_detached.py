@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from serving_kit import cli
+from serving_kit.errors import ServerError
 from serving_kit.server import TritonServer, running_servers, runs, supervisor
 from serving_kit.server import registry as server_registry
 
@@ -230,17 +231,23 @@ def test_a_record_that_cannot_be_read_has_nothing_else_removed(registry, tmp_pat
     other.rmdir()
 
 
-def test_triton_dies_behind_our_back(
-    kit, registry, empty_repository, port, processes_named, wait_until
-):
+def test_triton_dies_behind_our_back(kit, registry, empty_repository, port, impatient, triton):
     serve = ("serve", "--repository", empty_repository, "--port", port)
     assert kit(*serve)[0] == 0
     (server,) = running_servers()
-    processes_named(server.run_dir, "tritonserver")[0].kill()
-    wait_until(lambda: server.exit_code() is not None)
+    for number in range(4):
+        triton(server.run_dir).kill()
+        server.wait_until_ready(SECONDS)
+        code, output, _ = kit("status")
+        assert code == 0 and ": ready\n" in output
+        why = "Triton was ended by signal 9 (SIGKILL) after "
+        assert f"restarts  {number + 1}; before the last, {why}" in output
+    triton(server.run_dir).kill()
+    with pytest.raises(ServerError):
+        server.wait_until_ready(SECONDS)
     code, output, _ = kit("status")
     assert code == 1
-    assert "ended by itself, exit code -9; start it again with make serve" in output
+    assert "ended for good, exit code -9; start it again with make serve" in output
     code, output, _ = kit(*serve)
     assert code == 0 and "ready in" in output
     assert len(supervisors(registry)) == 1

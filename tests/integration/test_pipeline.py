@@ -8,10 +8,8 @@ import contextlib
 import io
 import os
 import random
-import signal
 import struct
 import subprocess
-import time
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -30,7 +28,6 @@ from tritonclient.utils import InferenceServerException
 from serving_kit.client.inference import stylize
 from serving_kit.paths import CAT
 from serving_kit.server import supervisor
-from serving_kit.server.triton import TritonServer
 
 MODEL = "stylize_jpeg"
 #: For one request, on a busy machine: nothing may hang.
@@ -273,23 +270,3 @@ def run(command):
     return subprocess.run(
         ["sh", "-c", command], capture_output=True, timeout=SECONDS, check=True
     ).stdout
-
-
-@pytest.mark.long
-def test_a_large_body_that_calls_itself_a_form_ends_triton():
-    """Why the course's curl does not say ``--data-binary``: 2.51 parses forms on the stack."""
-    with TritonServer(models=["preprocess"], mode="local") as server:
-        request = Request(
-            f"http://{server.url}/v2/models/preprocess/infer",
-            bytes(40 * MB),
-            {
-                "Inference-Header-Content-Length": "0",
-                "Content-Type": "application/x-www-form-urlencoded",
-            },
-        )
-        with pytest.raises(OSError), urlopen(request, timeout=SECONDS):
-            pass
-        deadline = time.monotonic() + SECONDS
-        while server.exit_code() is None and time.monotonic() < deadline:
-            time.sleep(0.1)
-        assert server.exit_code() == -signal.SIGSEGV

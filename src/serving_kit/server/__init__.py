@@ -5,8 +5,8 @@
 - ``spec`` says what is to be served and how; ``choice`` picks the way by looking at the machine;
 - ``launcher`` is what the ways have in common: ``embedded``, the Triton of the Python packages,
   ``kit_image`` and ``original_image``, which run in the engine that ``docker`` asks;
-- ``supervisor`` is the process that owns a Triton: it ends it with its owner, restarts a dead stub,
-  and cleans up;
+- ``supervisor`` is the process that owns a Triton: it ends it with its owner, starts it again after
+  a crash, replaces a dead stub, and cleans up;
 - ``runs`` has the folder of each run, ``registry`` the servers that outlive their owner;
 - ``ports`` finds free ports, ``triton_log`` the cause of a failed start.
 """

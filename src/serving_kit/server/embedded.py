@@ -22,7 +22,7 @@ from serving_kit.errors import ServerError
 from serving_kit.gpus import find_gpus
 from serving_kit.paths import BACKENDS
 from serving_kit.server import supervisor
-from serving_kit.server.launcher import CONTROL_HEADER, Launcher, Ports, identity_option
+from serving_kit.server.launcher import Launcher, Ports, identity_option
 
 LOADER = "/lib64/ld-linux-x86-64.so.2"
 LIBPYTHON = "libpython3.10.so.1.0"
@@ -73,20 +73,14 @@ class EmbeddedLauncher(Launcher):
 
         Triton loads a model again only under explicit control, so it is always started that way,
         with all models loaded; where clients may not load models, only the supervisor knows the
-        secret with which it can be done.
+        secret with which it can be done, from Triton's command line.
         """
         repository = lay_out(run_dir, self.spec.model_repository)
-        options, control = [], None
+        options = []
         if not any(option.startswith("--model-control-mode") for option in self.spec.options):
-            secret = secrets.token_hex(16)
-            options = self.explicit_control(secret)
-            control = {
-                "address": self.spec.client_address,
-                "port": ports[0],
-                "header": [CONTROL_HEADER, secret],
-            }
+            options = self.explicit_control(secrets.token_hex(16))
         options = [*self._addresses(ports), identity_option(run_dir), *options, *self.spec.options]
-        return {"command": self._command(run_dir, repository, options), "control": control}
+        return {"command": self._command(run_dir, repository, options), "inside": True}
 
     def environment(self, run_dir: Path) -> dict[str, str]:
         """Return the environment of Triton, and of the processes that it starts."""

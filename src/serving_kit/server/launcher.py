@@ -12,9 +12,6 @@ from serving_kit.server.docker import Engine
 from serving_kit.server.ports import TRITON_PORTS, free_ports, usual_ports_or_free
 from serving_kit.server.spec import ServerSpec
 
-#: The header that opens model control where the kit keeps it closed to others.
-CONTROL_HEADER = "serving-kit-control"
-
 Ports = tuple[int, int, int]
 WantedPorts = tuple[int | None, int | None, int | None]
 
@@ -60,7 +57,7 @@ class Launcher(ABC):
 
     @abstractmethod
     def order(self, run_dir: Path, ports: Ports) -> dict:
-        """Prepare the run folder; return the supervisor's arguments, see ``supervisor.main``."""
+        """Prepare the run folder; return the supervisor's arguments, see ``supervisor.own``."""
 
     def environment(self, run_dir: Path) -> dict[str, str]:
         """Return the environment of the supervisor, and so of all that it starts."""
@@ -88,7 +85,7 @@ class Launcher(ABC):
         names = ("*",) if self.spec.models is None else self.spec.models
         options = ["--model-control-mode=explicit", *(f"--load-model={name}" for name in names)]
         if not self.spec.model_control:
-            restricted = f"model-repository:{CONTROL_HEADER}={secret}"
+            restricted = f"model-repository:{supervisor.CONTROL_HEADER}={secret}"
             options += [
                 f"--http-restricted-api={restricted}",
                 f"--grpc-restricted-protocol={restricted}",
@@ -105,8 +102,8 @@ class ContainerLauncher(Launcher):
         """Return the ``docker run`` command; without a run folder, one to be pasted."""
 
     def order(self, run_dir: Path, ports: Ports) -> dict:
-        """Return the supervisor's arguments; a model whose stub died there is not loaded again."""
-        return {"command": self.command(ports, run_dir), "control": None}
+        """Return the supervisor's arguments: what happens in the container is not its business."""
+        return {"command": self.command(ports, run_dir), "inside": False}
 
     def script(self, ports: Ports) -> str:
         """Return the command to paste."""

@@ -4,13 +4,15 @@ import contextlib
 import json
 import os
 import subprocess
+import time
 from pathlib import Path
 
+from serving_kit.errors import ServerError
 from serving_kit.server import registry, runs, supervisor
 from serving_kit.server.choice import launcher_for
 from serving_kit.server.launcher import Launcher
 from serving_kit.server.spec import ServerSpec
-from serving_kit.server.triton_log import causes_in, last_lines
+from serving_kit.server.triton_log import causes_in, last_lines, restarts_in
 
 
 class RunningServer:
@@ -73,6 +75,22 @@ class RunningServer:
             return False
         return self.metadata().get("name") == self.run_dir.name
 
+    def wait_until_ready(self, seconds: float) -> None:
+        """Wait until the server and all its models are ready, also when it is started again.
+
+        Raises:
+            ServerError: it ended for good, or was not ready in time.
+        """
+        deadline = time.monotonic() + seconds
+        while not self.is_ready():
+            if (code := self.exit_code()) is not None:
+                raise ServerError(
+                    f"Triton ended with exit code {code} before it was ready{self.why()}"
+                )
+            if time.monotonic() > deadline:
+                raise ServerError(f"Triton was not ready after {seconds:.0f} s{self.why()}")
+            time.sleep(0.05)
+
     def metadata(self) -> dict:
         """Return what ``/v2`` says: name, version, extensions; an empty dict without a response."""
         with contextlib.suppress(OSError, ValueError):
@@ -128,10 +146,17 @@ class RunningServer:
             )
 
     def exit_code(self) -> int | None:
-        """Return the exit code of a server that ended by itself; None while it runs."""
+        """Return the exit code of a server that ended for good; None while it runs.
+
+        It does not end for good when Triton is ended and started again; see ``restarts``.
+        """
         if not self.run_dir:
             return None
         return runs.exit_code_of(self.run_dir)
+
+    def restarts(self) -> list[str]:
+        """Return why Triton was started again, one sentence for each time."""
+        return restarts_in(self.log())
 
     def log(self) -> str:
         """Return what Triton has printed so far."""

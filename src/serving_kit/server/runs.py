@@ -93,7 +93,7 @@ def _is_alive(run_dir: Path) -> bool:
 
 
 def exit_code_of(run_dir: Path) -> int | None:
-    """Return the exit code of a run's Triton that ended by itself; None while it runs."""
+    """Return the exit code of a run's Triton that ended for good; None while it runs."""
     with contextlib.suppress(FileNotFoundError, ValueError):
         return int((run_dir / supervisor.EXIT_CODE_FILE).read_text())
     return None

@@ -1,7 +1,7 @@
 """Start, wait for, find, and stop a Triton Inference Server.
 
 One class for every way to a server; the launchers know the ways. Whichever it is, a supervisor
-process (``supervisor.py``) owns it, so that nothing of it outlives its owner.
+process (``supervisor``) owns it, so that nothing of it outlives its owner.
 """
 
 import contextlib
@@ -133,7 +133,7 @@ class TritonServer(RunningServer):
             self.ports = self.launcher.find_ports(self._wanted_ports, usual=self._usual_ports)
             self._launch()
             try:
-                self._wait_until_ready(deadline)
+                self.wait_until_ready(deadline - time.monotonic())
             except ServerError:
                 # Between finding a port free and Triton taking it, another process was quicker.
                 taken = re.search(r"already in use|port is already allocated", self.log())
@@ -141,13 +141,14 @@ class TritonServer(RunningServer):
                     raise
                 self.stop()
             else:
+                self._tell_supervisor(supervisor.READY)
                 self.version = self.metadata().get("version", "")
                 return
 
     def _launch(self) -> None:
         self.run_dir = runs.new_run_dir()
         self._supervisor = subprocess.Popen(
-            [sys.executable, supervisor.__file__, self.run_dir],
+            [sys.executable, Path(supervisor.__file__).parent, "own", self.run_dir],
             stdin=subprocess.PIPE,
             # A program that waits for the end of our own output must not wait for this; it has a
             # log.
@@ -163,8 +164,11 @@ class TritonServer(RunningServer):
             self.log_file.write_bytes(b"")
             (self.run_dir / supervisor.LOG_FILE).symlink_to(self.log_file.resolve())
         order = json.dumps(self.launcher.order(self.run_dir, self.ports))
+        self._tell_supervisor(order.encode() + b"\n")
+
+    def _tell_supervisor(self, word: bytes) -> None:
         with contextlib.suppress(BrokenPipeError):  # it has ended, which is seen in a moment
-            self._supervisor.stdin.write(order.encode() + b"\n")
+            self._supervisor.stdin.write(word)
 
     def command(self) -> str:
         """Return the shell commands that start this server by hand, ready to paste."""
@@ -188,7 +192,8 @@ class TritonServer(RunningServer):
                     self.take(record)
                     self.found_running = True
                     return True
-                # Triton has died, or the models were saved anew: what it serves is of no use.
+                # It is not ready, or the models were saved anew: a new one takes no longer than
+                # its restart.
                 other.stop()
             elif taken := [port for port in self._wanted_ports if port in record.ports]:
                 raise ServerError(
@@ -207,25 +212,13 @@ class TritonServer(RunningServer):
             version=self.version,
             fingerprint=registry.fingerprint(self.model_repository),
         ).write()
-        self._supervisor.stdin.write(supervisor.LET_GO)
+        self._tell_supervisor(supervisor.LET_GO)
         self._supervisor.stdin.close()
         _outliving[self.run_dir] = self._supervisor
         self._supervisor = None
 
-    def _wait_until_ready(self, deadline: float) -> None:
-        while not self.is_ready():
-            if (code := self.exit_code()) is not None:
-                raise ServerError(
-                    f"Triton ended with exit code {code} before it was ready{self.why()}"
-                )
-            if time.monotonic() > deadline:
-                raise ServerError(
-                    f"Triton was not ready after {self.ready_timeout:.0f} s{self.why()}"
-                )
-            time.sleep(0.05)
-
     def exit_code(self) -> int | None:
-        """Return the exit code of a server that ended by itself; None while it runs."""
+        """Return the exit code of a server that ended for good; None while it runs."""
         code = super().exit_code()
         return self._supervisor.poll() if code is None and self._supervisor else code
 

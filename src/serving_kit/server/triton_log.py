@@ -1,4 +1,4 @@
-"""What Triton's log says about a start that failed."""
+"""What Triton's log says about a start that failed, and about those that followed a crash."""
 
 import re
 
@@ -20,6 +20,9 @@ NOISE = re.compile(
     r"\] $|pinned_memory|cuda_memory|CudaDriver|metrics\.cc|server\.cc:3\d\d\]|load all models"
 )
 
+#: What the supervisor writes, see its ``restarts.announce``.
+RESTART = re.compile(r"^W supervisor: (Triton .+); started again\b", re.M)
+
 
 def causes_in(log: str) -> list[str]:
     """Pick out of Triton's log why it did not start, one sentence for each cause."""
@@ -40,3 +43,8 @@ def last_lines(log: str, count: int = 6) -> list[str]:
     """Return the last lines that say something: not Triton's tables, nor how it shuts down."""
     lines = [line for line in log.splitlines() if line and line[0] not in "+| \t"]
     return [line for line in lines if not NOISE.search(line)][-count:]
+
+
+def restarts_in(log: str) -> list[str]:
+    """Return how Triton ended before each of its restarts, one sentence for each."""
+    return RESTART.findall(log)

@@ -1,5 +1,6 @@
 """The messages of starting servers, with Docker or without, in docs/troubleshooting.md."""
 
+import contextlib
 import functools
 import json
 import shutil
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 import tritonclient.grpc as grpcclient
 import tritonclient.http as httpclient
-from provoking import of_another_test, provokes, raised
+from provoking import SECONDS, of_another_test, provokes, raised
 from tritonclient.utils import InferenceServerException
 
 from oneflow_backend.worker_process import WorkerError, find_python
@@ -38,6 +39,21 @@ def test_triton_ended_before_it_was_ready(tiny_repository, empty_repository):
         refuse_start(tiny_repository),
         refuse_start(empty_repository, options=["--no-such-option"]),
     ]
+
+
+@provokes("Triton was started again")
+def test_triton_was_started_again(empty_repository, impatient, triton, monkeypatch):
+    with TritonServer(empty_repository) as server:
+        for _ in range(5):
+            triton(server.run_dir).kill()
+            with contextlib.suppress(ServerError):
+                server.wait_until_ready(SECONDS)
+        said = [server.log()]
+    for command in (["sh", "-c", "kill -9 $$"], ["/nowhere/tritonserver"]):
+        order = {"command": command, "inside": True}
+        monkeypatch.setattr(embedded.EmbeddedLauncher, "order", lambda *_, order=order: order)
+        said.append(refuse_start(empty_repository))
+    return said
 
 
 @provokes("Triton was not ready in time")

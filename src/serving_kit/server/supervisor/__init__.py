@@ -1,0 +1,53 @@
+"""Keep one Triton Inference Server alive for exactly as long as it is wanted.
+
+``triton.TritonServer`` starts this folder by its path, as a process of its own, and holds the
+other end of its standard input. The package imports the standard library only: it has to outlive
+everything else, and runs where nothing of the kit is installed.
+
+- ``owned`` serves a server's owner, ``alone`` is process 1 of a container;
+- ``watch`` runs Triton, and starts it again when it ended by itself: ``restarts`` says when;
+- ``stubs`` looks after the processes in which Triton's python backend runs models;
+- ``events`` is what comes from outside, ``api`` what Triton's HTTP tells, over ``web``;
+- ``leftovers`` knows what belongs to a run, and removes it; ``children`` has the system calls for
+  child processes.
+"""
+
+from .alone import run
+from .api import CONTROL_HEADER
+from .events import LET_GO, READY
+from .leftovers import (
+    CONTAINER_FILE,
+    EXIT_CODE_FILE,
+    LOG_FILE,
+    PID_FILE,
+    RUN_MARK,
+    SHARED_MEMORY,
+    clean_up,
+    processes_of,
+    shm_prefix,
+)
+from .owned import EXIT_TIMEOUT_SECONDS, KILL_AFTER_SECONDS, own
+from .stubs import LOOK_SECONDS, STUB
+from .web import request
+
+__all__ = [
+    "CONTAINER_FILE",
+    "CONTROL_HEADER",
+    "EXIT_CODE_FILE",
+    "EXIT_TIMEOUT_SECONDS",
+    "KILL_AFTER_SECONDS",
+    "LET_GO",
+    "LOG_FILE",
+    "LOOK_SECONDS",
+    "PID_FILE",
+    "READY",
+    "RUN_MARK",
+    "SHARED_MEMORY",
+    "STUB",
+    "clean_up",
+    "own",
+    "processes_of",
+    "request",
+    "run",
+    "shm_prefix",
+]

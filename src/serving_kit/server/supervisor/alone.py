@@ -1,0 +1,33 @@
+"""The supervisor as process 1 of a container, whose command it is given."""
+
+import os
+import secrets
+from pathlib import Path
+
+from .api import option
+from .events import Events
+from .watch import keep_running, prefix_of
+
+#: Triton's own ``--exit-timeout-secs``, and how much longer than that it may take to stop.
+EXIT_TIMEOUT_SECONDS, FURTHER_SECONDS = 30, 10
+
+
+def run(command: list[str]) -> int:
+    """Run Triton until a signal asks to end; any other program takes this one's place.
+
+    Returns:
+        The exit code for the container, as shells have it.
+    """
+    if Path(command[0]).name != "tritonserver":
+        os.execvp(command[0], command)
+    seconds = int(option(command, "exit-timeout-secs") or EXIT_TIMEOUT_SECONDS) + FURTHER_SECONDS
+    code, _ = keep_running(completed(command), Events(owner=None), stop_seconds=seconds)
+    return code if code >= 0 else 128 - code
+
+
+def completed(command: list[str]) -> list[str]:
+    """Return a command line whose Triton leaves only shared memory whose name is known."""
+    if prefix_of(command):
+        return command
+    prefix = f"triton-{secrets.token_hex(8)}-"
+    return [*command, f"--backend-config=python,shm-region-prefix-name={prefix}"]

@@ -1,0 +1,149 @@
+"""What the supervisor decides, as functions of data; no Triton is started."""
+
+import resource
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from serving_kit.server import supervisor
+from serving_kit.server.supervisor import alone, api, children, restarts, watch
+from serving_kit.server.triton_log import restarts_in
+
+UNLIMITED = resource.RLIM_INFINITY
+MIB = 1 << 20
+
+
+@pytest.mark.parametrize(
+    ("ends", "pause"),
+    [
+        ([100], 0),
+        ([100, 101], 1),
+        ([100, 101, 103], 2),
+        ([100, 101, 103, 106], 4),
+        ([100, 101, 103, 106, 111], None),
+        ([100, 110, 120, 130, 159.9], None),
+        ([100, 110, 120, 130, 160], 4),  # the first is a minute ago
+        ([100, 200, 300, 400, 500, 600], 0),
+        ([100, 101, 103, 106, 165.9], 1),
+    ],
+)
+def test_the_pauses_grow_and_the_fifth_end_within_a_minute_is_the_last(ends, pause):
+    assert restarts.pause_after(ends) == pause
+
+
+def test_what_is_said_about_an_end_is_found_in_the_log_again():
+    crash = restarts.describe(-11, 312.4)
+    assert crash == "Triton was ended by signal 11 (SIGSEGV) after 312 s"
+    end = restarts.describe(1, 3)
+    assert end == "Triton ended with exit code 1 after 3 s"
+    lines = [
+        restarts.announce(crash, 1, 0),
+        restarts.announce(end, 2, 1),
+        restarts.announce(crash, 5, None),
+    ]
+    assert lines == [
+        f"{crash}; started again (1st time)",
+        f"{end}; started again in 1 s (2nd time)",
+        f"{crash}, its 5th end within 60 s; not started again",
+    ]
+    log = "".join(f"I1129 server.cc] ready\nW supervisor: {line}\n" for line in lines)
+    assert restarts_in(log) == [crash, end]
+
+
+def test_ordinals():
+    assert [restarts.ordinal(n) for n in (1, 2, 3, 4, 11, 12, 13, 21, 102, 111)] == [
+        *("1st", "2nd", "3rd", "4th", "11th", "12th", "13th", "21st", "102nd", "111th")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("soft", "hard", "expected"),
+    [
+        (8 * MIB, UNLIMITED, 64 * MIB),
+        (8 * MIB, 32 * MIB, 32 * MIB),  # more is not allowed
+        (256 * MIB, UNLIMITED, 256 * MIB),
+        (UNLIMITED, UNLIMITED, 64 * MIB),  # which gives threads 2 MiB
+    ],
+)
+def test_the_limit_of_the_stack(soft, hard, expected):
+    assert children.stack_limit(soft, hard) == expected
+
+
+def test_the_options_of_a_command_line():
+    command = ["tritonserver", "--http-port=1", "--id", "me", "--x=a,b=1", "--x=c", "--http-port=2"]
+    assert api.option(command, "http-port") == "2"
+    assert api.option(command, "id") == "me"
+    assert api.option(command, "x", "a,b=") == "1"
+    assert api.option(command, "y") is None
+
+
+def test_where_models_can_be_loaded_again():
+    explicit = ["tritonserver", "--http-address=0.0.0.0", "--model-control-mode=explicit"]
+    secret = "--http-restricted-api=model-repository:serving-kit-control=s3cret"
+    closed, opened = api.Api([*explicit, secret]), api.Api([*explicit, "--http-port=9"])
+    assert (closed.is_open, opened.is_open) == (False, True)
+    header = ["serving-kit-control", "s3cret"]
+    assert closed.control == {"address": "127.0.0.1", "port": 8000, "header": header}
+    assert opened.control["port"] == 9
+    assert api.Api(["tritonserver"]).control is None
+
+
+def test_the_command_line_of_a_restart():
+    command = ["tritonserver", "--load-model=a", "--load-model", "b", "--x"]
+    once = watch.for_restart(command, None)
+    assert once == [*command, "--exit-on-error=false"]
+    assert watch.for_restart(once, ["b", "c"]) == [
+        *("tritonserver", "--x", "--load-model=b", "--load-model=c", "--exit-on-error=false")
+    ]
+
+
+def test_process_1_knows_the_names_of_the_shared_memory():
+    command = alone.completed(["tritonserver", "--x"])
+    prefix = watch.prefix_of(command)
+    assert command[:2] == ["tritonserver", "--x"] and prefix.startswith("triton-")
+    assert alone.completed(command) == command
+
+
+@pytest.fixture
+def image(tmp_path):
+    """The supervisor as it is copied into the image, and a Python that knows no kit."""
+    shutil.copytree(Path(supervisor.__file__).parent, tmp_path / "supervisor")
+
+    def image(*command, **options):
+        words = [sys.executable, "-I", "-S", tmp_path / "supervisor", "run", *command]
+        return subprocess.run(
+            words, capture_output=True, text=True, timeout=30, check=False, **options
+        )
+
+    return image
+
+
+def test_in_the_image_another_program_than_triton_is_run_as_it_is(image):
+    done = image("sh", "-c", "cat; exit 3", input="for cat")
+    assert (done.returncode, done.stdout, done.stderr) == (3, "for cat", "")
+
+
+@pytest.mark.parametrize(
+    ("script", "code"), [("exit 3", 3), ("kill -SEGV $$", 139), ("sleep 600 & exit 3", 3)]
+)
+def test_in_the_image_a_triton_that_never_responded_is_not_started_again(
+    image, tmp_path, script, code
+):
+    program = tmp_path / "tritonserver"
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    done = image(program, stdin=subprocess.DEVNULL)
+    said = "W supervisor: Triton was ended by signal 11 (SIGSEGV) after 0 s, before it responded; "
+    assert (done.returncode, done.stdout) == (code, "")
+    assert done.stderr == (f"{said}not started again\n" if code == 139 else "")
+
+
+def test_in_the_image_a_triton_that_is_not_there(image, tmp_path):
+    done = image(tmp_path / "tritonserver")
+    assert done.returncode == 127
+    assert done.stderr == (
+        f"W supervisor: {tmp_path}/tritonserver cannot be started: No such file or directory\n"
+    )
