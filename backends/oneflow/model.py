@@ -21,15 +21,18 @@ from pathlib import Path
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
-from oneflow_backend.graph_folder import GraphFolderError, read_graph_folder
+from oneflow_backend.graph_folder import GraphFolder, GraphFolderError, read_graph_folder
 from oneflow_backend.isolation import GraphRefused, IsolatedGraph
 from oneflow_backend.model_config import check_config, complete, read_settings
+from oneflow_backend.training_mode import training_warning
 from oneflow_backend.worker_process import WorkerDied, WorkerError
 
 RESTARTS = "oneflow_worker_restarts_total"
 TRITON_RESTARTS = "oneflow_triton_restarts"
 #: In the environment: how often this Triton was started again, if something counts that.
 TRITON_RESTARTS_VARIABLE = "SERVING_KIT_RESTARTS"
+#: More keys of dictionaries than this are not all told in the log.
+MOST_KEYS = 20
 
 
 class RequestError(ValueError):
@@ -70,6 +73,7 @@ class TritonPythonModel:
         try:
             folder = read_graph_folder(path)
             check_config(config, folder)
+            self._say_what_is_in(folder)
             self.settings = read_settings(config)
             sizes = self.settings.batch_sizes
             self.graph = IsolatedGraph(
@@ -84,6 +88,14 @@ class TritonPythonModel:
         except (GraphFolderError, GraphRefused) as error:
             raise pb_utils.TritonModelException(str(error)) from None
         self._make_metric(args)
+
+    def _say_what_is_in(self, folder: GraphFolder) -> None:
+        """Log what a graph's responses do not show."""
+        if folder.training:
+            self.log.log_warn(f"{self.who}: {training_warning(folder.training)}")
+        if keys := folder.keys():
+            more = f" and {len(keys) - MOST_KEYS} more" if len(keys) > MOST_KEYS else ""
+            self.log.log_info(f"{self.who}: in build(), {', '.join(keys[:MOST_KEYS])}{more}")
 
     def _make_metric(self, args: dict[str, str]) -> None:
         family = pb_utils.MetricFamily(

@@ -127,8 +127,8 @@ def _raise(_):
 
 
 def test_what_is_no_tensor_is_refused(tmp_path, image):
-    with pytest.raises(ExportError, match="must return a tensor, or a tuple or list of tensors"):
-        export_version(Wrapped(lambda y: {"picture": y}), [image], tmp_path / "1")
+    with pytest.raises(ExportError, match="must return tensors, alone or in tuples, lists or"):
+        export_version(Wrapped(lambda y: (y, 3)), [image], tmp_path / "1")
 
 
 def test_models_are_exported_once_and_again_when_damaged_or_out_of_date(tmp_path, monkeypatch):

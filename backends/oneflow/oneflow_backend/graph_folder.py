@@ -11,6 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
+from oneflow_backend.mlir import Operator, operators
+from oneflow_backend.places import has_place, key_of, place_of
+from oneflow_backend.training_mode import traced_in_training
+
 MLIR = "model.mlir"
 #: Weights lie in files of their own; the text of a graph has some hundred kilobytes.
 LARGEST_MLIR_BYTES = 200_000_000
@@ -28,13 +32,9 @@ DATA_TYPES = {
     12: (np.dtype("bool"), "TYPE_BOOL", "i1"),
 }
 
-_OP = re.compile(r'"oneflow\.(input|output|variable)"\(')
-_NAME = re.compile(r'\bop_name = "([^"]*)"')
-_NUMBERED = re.compile(r"_\d{1,9}$")
-_DATA_TYPE = re.compile(r"\bdata_type = (\d{1,9}) : i32")
-_SHAPE = re.compile(r"\bshape = \[((?:\d{1,18} : si64(?:, )?)*)\]")
+_SHAPE = re.compile(r"(?:\d{1,18} : si64(?:, )?)*")
 #: How OneFlow calls a tensor made in ``build``, or in the ``forward`` of a module: ``module-...``.
-_MADE_IN_BUILD = re.compile(r"^(.*-)?FreeEagerTensor-")
+_MADE_IN_BUILD = re.compile(r"(?:(.*)-)?FreeEagerTensor-\d+", re.DOTALL)
 
 
 class GraphFolderError(ValueError):
@@ -76,11 +76,22 @@ class GraphFolder:
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     variables: tuple[TensorSpec, ...]
+    #: What was traced in training mode, see ``training_mode``: ``m.drop (dropout)``.
+    training: tuple[str, ...] = ()
 
     @property
     def mlir(self) -> Path:
         """The graph as text."""
         return self.path / MLIR
+
+    def keys(self) -> list[str]:
+        """Return which input and output has which key or keyword: ``"OUTPUT_0 is 'scores'"``."""
+        return [
+            f"{kind}_{i} is {printable(key)!r}"
+            for kind, specs in (("INPUT", self.inputs), ("OUTPUT", self.outputs))
+            for i, spec in enumerate(specs)
+            if (key := key_of(spec.name))
+        ]
 
     def read_variable(self, spec: TensorSpec) -> np.ndarray:
         """Return one variable's values, an array of ``spec.shape`` and ``spec.dtype``."""
@@ -96,19 +107,21 @@ def read_graph_folder(path: str | Path) -> GraphFolder:
             size.
     """
     path = Path(path)
-    specs = _read_specs(_read_mlir(path), path / MLIR)
+    ops = list(operators(_read_mlir(path)))
+    specs = _read_specs(ops, path / MLIR)
     folder = GraphFolder(
         path,
-        inputs=tuple(sorted(specs["input"], key=_position)),
-        outputs=tuple(sorted(specs["output"], key=_position)),
+        inputs=tuple(sorted(specs["input"], key=_place)),
+        outputs=tuple(sorted(specs["output"], key=_place)),
         variables=tuple(specs["variable"]),
+        training=traced_in_training(ops),
     )
     if not folder.outputs:
         raise GraphFolderError(
             f"{folder.mlir} has no output: build() of the nn.Graph must return a tensor"
         )
     for variable in folder.variables:
-        _check_variable(path, variable)
+        _check_variable(folder, variable, ops)
     return folder
 
 
@@ -150,55 +163,84 @@ def _read_mlir(path: Path) -> str:
     return text
 
 
-def _read_specs(text: str, mlir: Path) -> dict[str, list[TensorSpec]]:
-    """Return the inputs, outputs and variables that the text names; OneFlow writes one a line."""
+def _read_specs(ops: list[Operator], mlir: Path) -> dict[str, list[TensorSpec]]:
+    """Return the inputs, outputs and variables of a graph."""
     specs: dict[str, list[TensorSpec]] = {"input": [], "output": [], "variable": []}
-    for line in text.splitlines():
-        op = _OP.search(line)
-        if not op:
+    for op in ops:
+        if op.kind not in specs:
             continue
-        name, data_type, shape = _NAME.search(line), _DATA_TYPE.search(line), _SHAPE.search(line)
-        numbered = name and (op[1] == "variable" or _NUMBERED.search(name[1]))
-        if not (numbered and data_type and shape):
+        data_type, shape = op.attributes.get("data_type", ""), op.attributes.get("shape", "?")
+        named = has_place(op.name) if op.kind != "variable" else op.name
+        if not (named and data_type.isdecimal() and _SHAPE.fullmatch(shape)):
             raise GraphFolderError(
-                f"{mlir}: this line has no name, data type or shape of its {op[1]}, so it was not "
-                f"written by OneFlow 0.9: {line.strip()[:80]}..."
+                f"{mlir}: this line has no name, data type or shape of its {op.kind}, so it was "
+                f"not written by OneFlow 0.9: {printable(op.line.strip()[:80])}..."
             )
-        if int(data_type[1]) not in DATA_TYPES:
+        if int(data_type) not in DATA_TYPES:
             known = ", ".join(str(entry[0]) for entry in DATA_TYPES.values())
             raise GraphFolderError(
-                f"{mlir}: {op[1]} {name[1]} has OneFlow data type {data_type[1]}, which Triton "
-                f"does not have; cast it inside the graph to one of {known}"
+                f"{mlir}: {op.kind} {printable(op.name)} has OneFlow data type {data_type}, which "
+                f"Triton does not have; cast it inside the graph to one of {known}"
             )
-        dims = tuple(int(size.split(":")[0]) for size in shape[1].split(",") if size.strip())
-        specs[op[1]].append(TensorSpec(name[1], int(data_type[1]), dims))
+        dims = tuple(int(size.split(":")[0]) for size in shape.split(",") if size.strip())
+        specs[op.kind].append(TensorSpec(op.name, int(data_type), dims))
     return specs
 
 
-def _position(spec: TensorSpec) -> int:
-    """Return an input's or output's place: the number that ends its name.
-
-    OneFlow names them ``_<graph>_<n>_input.<path>_<k>`` with k counting in the order of the
-    arguments (of the returned values, for outputs), but does not write them in that order.
-    """
-    return int(spec.name.rpartition("_")[2])
+def _place(spec: TensorSpec) -> tuple[int, ...]:
+    return place_of(spec.name)
 
 
-def _check_variable(path: Path, spec: TensorSpec) -> None:
+def _check_variable(folder: GraphFolder, spec: TensorSpec, ops: list[Operator]) -> None:
     """Check that a variable's file is there and as large as its shape says."""
-    file = path / spec.name / "out"
-    if not file.is_file() and _MADE_IN_BUILD.search(spec.name):
+    if not _stays_inside(spec.name):
         raise GraphFolderError(
-            f"{file} is missing: a tensor, {spec}, was made inside build(), and OneFlow 0.9.0 does "
-            "not save its values; make it a buffer of the module (register_buffer) and save again"
+            f"{folder.mlir}: the variable {printable(spec.name)} would lie outside of the folder, "
+            "which flow.save does not do; use only graphs from people you trust"
         )
-    if not file.is_file():
+    file = folder.path / spec.name / "out"
+    shown = printable(str(file))
+    size = _size_of(file)
+    if size is None and _MADE_IN_BUILD.fullmatch(spec.name):
+        raise GraphFolderError(f"{shown} is missing: {_made_in_build(spec, ops)}")
+    if size is None:
         raise GraphFolderError(
-            f"{file} is missing: the graph has a variable {spec.name}, {spec}; copy the folder "
-            "again, whole"
+            f"{shown} is missing: the graph has a variable {printable(spec.name)}, {spec}; copy "
+            "the folder again, whole"
         )
-    if file.stat().st_size != spec.nbytes:
+    if size != spec.nbytes:
         raise GraphFolderError(
-            f"{file} has {file.stat().st_size} bytes, but {spec} needs {spec.nbytes}; copy the "
-            "folder again, whole"
+            f"{shown} has {size} bytes, but {spec} needs {spec.nbytes}; copy the folder again, "
+            "whole"
         )
+
+
+def _stays_inside(name: str) -> bool:
+    return not Path(name).is_absolute() and ".." not in Path(name).parts and "\0" not in name
+
+
+def _size_of(file: Path) -> int | None:
+    try:
+        return file.stat().st_size if file.is_file() else None
+    except OSError:  # a name that is too long, for example
+        return None
+
+
+def _made_in_build(spec: TensorSpec, ops: list[Operator]) -> str:
+    """Say which tensor OneFlow did not save, where the model uses it, and the fix."""
+    module = _MADE_IN_BUILD.fullmatch(spec.name)[1]
+    where = f"forward() of the module {printable(module)}" if module else "build() of the nn.Graph"
+    value = next(op.results[0] for op in ops if op.name == spec.name and op.results)
+    readers = [printable(op.name) for op in ops if value in op.operands]
+    return (
+        f"{where} uses a tensor, {spec}, that is neither parameter nor buffer (in "
+        f"{', '.join(readers[:3])}), and flow.save does not save its values; write "
+        f'self.register_buffer("name", tensor) in __init__ of {"that" if module else "a"} module '
+        "and use self.name (modules in a list: nn.ModuleList), and save again; or save the graph "
+        "as it is with serving_kit.export.save_graph(graph, folder)"
+    )
+
+
+def printable(text: str) -> str:
+    """Return a name for a message: without characters that break its line or are invisible."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)

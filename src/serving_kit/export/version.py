@@ -17,11 +17,13 @@ from oneflow_backend.graph_folder import GraphFolderError
 from oneflow_backend.saved_graph import SavedGraph
 from serving_kit.errors import ExportError
 from serving_kit.export.order import in_order
+from serving_kit.export.saving import save_graph
 from serving_kit.files import replaced_folder
 
 #: How far eager module, graph and reloaded graph may be apart, relative to the largest value.
 TOLERANCE = 1e-5
 RECORD = "export.json"
+STACK_DEPTH = 8
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,8 @@ class ExportRecord:
     oneflow: str
     inputs: list[str]
     outputs: list[str]
+    #: Tensors that are no buffers, see ``save_graph``.
+    made_in_build: list[str]
     #: Largest absolute differences, over all outputs, on the example inputs.
     graph_against_eager: float
     reloaded_against_graph: float
@@ -43,6 +47,8 @@ class InferenceGraph(nn.Graph):
     def __init__(self, module: nn.Module):
         super().__init__()
         self.module = module
+        # So deep that a line of the model is among what OneFlow notes for each operator.
+        self.debug(-1, max_py_stack_depth=STACK_DEPTH)
 
     def build(self, *inputs: flow.Tensor) -> flow.Tensor | tuple[flow.Tensor, ...]:
         """Trace the module."""
@@ -84,7 +90,7 @@ def _export(module: nn.Module, inputs: list[np.ndarray], path: Path, source: str
         with flow.no_grad():
             eager = _as_arrays(module(*tensors))
         traced = _as_arrays(graph(*tensors))
-        flow.save(graph, str(path))
+        made_in_build = save_graph(graph, path)
         mlir = path / "model.mlir"
         mlir.write_text(in_order(mlir.read_text(encoding="utf-8")), encoding="utf-8")
     except Exception as error:
@@ -102,6 +108,7 @@ def _export(module: nn.Module, inputs: list[np.ndarray], path: Path, source: str
         flow.__version__,
         inputs=[f"{array.dtype} {list(array.shape)}" for array in inputs],
         outputs=[f"{array.dtype} {list(array.shape)}" for array in reloaded],
+        made_in_build=made_in_build,
         graph_against_eager=_difference("graph", traced, "eager module", eager),
         reloaded_against_graph=_difference("reloaded graph", reloaded, "graph", traced),
     )
@@ -117,12 +124,16 @@ def _run_saved(path: Path, inputs: list[np.ndarray]) -> list[np.ndarray]:
         raise ExportError(f"the saved graph cannot be used: {error}") from error
 
 
-def _as_arrays(result: flow.Tensor | tuple | list) -> list[np.ndarray]:
+def _as_arrays(result: object) -> list[np.ndarray]:
+    """Return the tensors that ``forward`` gave, in lists and dictionaries too, in their order."""
     if isinstance(result, flow.Tensor):
-        result = [result]
-    if not all(isinstance(tensor, flow.Tensor) for tensor in result):
-        raise TypeError("forward() must return a tensor, or a tuple or list of tensors")
-    return [tensor.numpy() for tensor in result]
+        return [result.numpy()]
+    if result is None:  # OneFlow's graphs leave it out
+        return []
+    if not isinstance(result, list | tuple | dict):
+        raise TypeError("forward() must return tensors, alone or in tuples, lists or dictionaries")
+    values = result.values() if isinstance(result, dict) else result
+    return [array for value in values for array in _as_arrays(value)]
 
 
 def _first_line(error: Exception) -> str:

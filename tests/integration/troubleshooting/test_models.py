@@ -4,15 +4,19 @@ import os
 import re
 import shutil
 
+import numpy as np
 import oneflow as flow
 import pytest
+from oneflow import nn
 from provoking import edit, parameter, provokes, raised
 from tritonclient.utils import InferenceServerException
 
 from oneflow_backend.graph_folder import GraphFolderError, read_graph_folder
 from serving_kit.errors import (
     ConfigError,
+    ExportError,
 )
+from serving_kit.export import export_version
 from serving_kit.repository import checks
 from serving_kit.repository.config import as_triton_has_it, backend_config, config_for, read_config
 from serving_kit.repository.config import write_config as write_config_file
@@ -61,10 +65,24 @@ def test_model_mlir_is_of_another_oneflow(saved):
     return refuse_folder(saved)
 
 
+class Silent(nn.Linear):
+    """A layer whose forward forgot its return."""
+
+    def __init__(self):
+        super().__init__(64, 64)
+
+    def forward(self, x):
+        super().forward(x)
+
+
 @provokes("A graph without an output")
-def test_a_graph_without_an_output(saved):
+def test_a_graph_without_an_output(saved, tmp_path):
     edit(saved / "model.mlir", '"oneflow.output"', '"oneflow.outlet"')
-    return refuse_folder(saved)
+    image = np.zeros((1, 64), np.float32)
+    return [
+        refuse_folder(saved),
+        raised(ExportError, export_version, Silent(), [image], tmp_path / "1"),
+    ]
 
 
 @provokes("A data type that Triton does not have")
@@ -80,6 +98,19 @@ def test_weights_are_missing_or_cut_off(saved):
     short = refuse_folder(saved)
     weights.unlink()
     return [short, refuse_folder(saved)]
+
+
+@provokes("A name that leads out of the folder")
+def test_a_name_that_leads_out_of_the_folder(saved):
+    edit(saved / "model.mlir", "module.paint.conv.weight", "../paint.conv.weight")
+    return refuse_folder(saved)
+
+
+@provokes("A graph traced in training mode")
+def test_a_graph_traced_in_training_mode(small_repository):
+    dropout = '%x = "oneflow.dropout"(%a) {op_name = "m.drop-dropout-0", rate = 0.5 : f32} : ()'
+    edit(small_repository / "small" / MLIR, "oneflow.return", f"{dropout}\n    oneflow.return")
+    return checks.to_text(checks.check(small_repository))
 
 
 CONFIG = """\

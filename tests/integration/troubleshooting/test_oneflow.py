@@ -15,12 +15,13 @@ import pytest
 from oneflow import nn
 from provoking import provokes, raised, run
 
+from oneflow_backend.graph_folder import GraphFolderError, read_graph_folder
 from oneflow_backend.saved_graph import SavedGraph
 from serving_kit import models
 from serving_kit.errors import (
     ExportError,
 )
-from serving_kit.export.version import export_version
+from serving_kit.export.version import InferenceGraph, export_version
 from serving_kit.stylenet.cpu_network import load_stylenet_cpu
 from serving_kit.stylenet.network import StyleNet, load_stylenet
 
@@ -157,7 +158,7 @@ def out_of_step(y, calls):
 def test_a_module_cannot_be_exported(image, tmp_path):
     return [
         refuse_export(Changed(out_of_step), image, tmp_path),
-        refuse_export(Changed(lambda y, _: {"picture": y}), image, tmp_path),
+        refuse_export(Changed(lambda y, _: {"picture": y, "number": 3}), image, tmp_path),
     ]
 
 
@@ -173,8 +174,10 @@ def test_an_export_whose_answers_differ(image, tmp_path):
 
 @provokes("A tensor made inside build")
 def test_a_tensor_made_inside_build(image, tmp_path):
-    mean = Changed(lambda y, _: y - flow.tensor(np.full((1, 3, 1, 1), 9, np.float32)))
-    return refuse_export(mean, image, tmp_path)
+    graph = InferenceGraph(Changed(lambda y, _: y - flow.tensor(np.float32([9]))))
+    graph._compile(flow.tensor(image))
+    flow.save(graph, str(tmp_path / "model"))
+    return raised(GraphFolderError, read_graph_folder, tmp_path / "model")
 
 
 @provokes("A size that StyleNet does not take")

@@ -177,6 +177,21 @@ def test_a_graph_that_is_not_whole(repository, damage, sentence):
     repository.has_one("graph-folder", "net/1/model", sentence, severity="advice")
 
 
+def test_a_graph_that_was_traced_in_training_mode(repository):
+    dropout = '%x = "oneflow.dropout"(%a) {op_name = "m.drop-dropout-0", rate = 0.5 : f32} : ()'
+    repository.change("net/1/model/model.mlir", "oneflow.return", f"{dropout}\noneflow.return")
+    repository.has_one(
+        "training-mode",
+        "net/1/model",
+        "traced in training mode (m.drop (dropout)), so its responses",
+        "call eval() on the module",
+        severity="advice",
+    )
+    assert repository.findings() == []
+    repository.save_graph("net/2/model")  # now version 1 is not served any more
+    assert repository.findings(severity="advice") == []
+
+
 @pytest.mark.parametrize(
     ("group", "code", "sentence"),
     [

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from oneflow_backend import model_config as backend_config
 from oneflow_backend.graph_folder import GraphFolder, GraphFolderError
+from oneflow_backend.training_mode import training_warning
 from serving_kit.repository.checks.findings import Finding, Written
 from serving_kit.repository.checks.folders import ModelFolder
 from serving_kit.repository.checks.versions import served_versions
@@ -26,6 +27,15 @@ def check_graph(written: Written, model: ModelFolder) -> Iterator[Finding]:
             model.name,
         )
     for version in served:
+        if version in model.graphs and model.graphs[version].training:
+            yield Finding(
+                "advice",
+                "training-mode",
+                model.graphs[version].path,
+                None,
+                training_warning(model.graphs[version].training),
+                model.name,
+            )
         if version in model.graphs and written.config.max_batch_size >= 0:
             which = f" (version {version})" if len(served) > 1 else ""
             yield from _compare(
