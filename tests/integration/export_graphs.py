@@ -15,6 +15,7 @@ import numpy as np
 import oneflow as flow
 from oneflow import nn
 
+from serving_kit.export import save_graph as save_graph_whole
 from serving_kit.export.version import InferenceGraph
 
 ROWS = 3
@@ -129,7 +130,8 @@ class Zoo(nn.Module):
 
     def __init__(self, name, pixels):
         super().__init__()
-        shape = (3, 224, 224) if name.endswith("_224") else (3, pixels, pixels)
+        fixed = name.endswith("_224") or name.startswith("levit")
+        shape = (3, 224, 224) if fixed else (3, pixels, pixels)
         self.inputs = ((shape, "float32"),)
         self.network = getattr(importlib.import_module("flowvision.models"), name)()
         rng = np.random.default_rng(SEED)
@@ -187,7 +189,7 @@ def save_graph(module, inputs, folder):
     """Save a module as a graph, without a run: OneFlow 0.9.0 may crash on a short one."""
     graph = InferenceGraph(module)
     graph._compile(*map(flow.tensor, inputs))
-    flow.save(graph, str(folder))
+    save_graph_whole(graph, folder)
     del graph
     gc.collect()
 

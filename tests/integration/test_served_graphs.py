@@ -32,6 +32,9 @@ ZOO = [
     "vgg11",
     "swin_tiny_patch4_window7_224",
 ]
+#: Networks with tensors that ``flow.save`` leaves out: cached in a module, or weights of layers
+#: in a list.
+MADE_IN_BUILD = ["levit_128s", "genet_small", "regionvit_tiny_224"]
 #: The side of the pictures. A larger one changes no operator of a network, only the numbers in
 #: its shapes; this one leaves 3 x 3 pixels at the end.
 PIXELS = 96
@@ -64,7 +67,6 @@ class Served:
             + (PLAN_FOR_TWO if self.batched else "")
         )
         self.model.load()
-        assert NO_PLAN not in self.model.log()
 
     def _tensors(self, kind, arrays):
         text = ""
@@ -141,13 +143,14 @@ def small_graphs(loading_server):
 
 @pytest.fixture(scope="module")
 def networks(loading_server, flowvision):
-    export(loading_server.model_repository, ZOO, flowvision)
+    export(loading_server.model_repository, ZOO + MADE_IN_BUILD, flowvision)
 
 
 @pytest.mark.parametrize("name", SMALL)
 def test_a_small_graph(small_graphs, model_called, name):
     served = Served(model_called(name))
     served.load()
+    assert NO_PLAN not in served.model.log()
     served.check()
     if served.batched:
         served.check(slice(1))
@@ -192,10 +195,11 @@ def test_numbers_without_dimensions(small_graphs, model_called, name):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("name", ZOO)
+@pytest.mark.parametrize("name", ZOO + MADE_IN_BUILD)
 def test_a_network_of_flowvision(networks, model_called, name):
     served = Served(model_called(name))
     served.load()
+    assert name in MADE_IN_BUILD or NO_PLAN not in served.model.log()
     (eager,) = served.outputs.values()
     for one, other in itertools.combinations(eager, 2):
         assert difference(one, other) > ROWS_DIFFER

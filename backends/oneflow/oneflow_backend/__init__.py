@@ -1,6 +1,7 @@
 """What the Triton backend "oneflow" is made of: OneFlow, NumPy and the standard library only.
 
-- ``graph_folder`` reads and checks what ``flow.save`` wrote, without OneFlow;
+- ``graph_folder`` reads and checks what ``flow.save`` wrote, without OneFlow: ``mlir`` reads the
+  text, ``places`` the order of ``build``, ``training_mode`` finds that ``eval()`` was forgotten;
 - ``model_config`` compares a config.pbtxt with it;
 - ``isolation`` keeps the graph in a process of its own: ``worker_process`` is this process seen
   from outside, ``worker`` what runs in it, ``shared_tensors`` the memory of both;

@@ -182,6 +182,13 @@ def mismatches(config: dict, folder: GraphFolder) -> Iterator[Mismatch]:
     Sentences begin with what follows the words "config.pbtxt of the model".
     """
     batched = config.get("max_batch_size", 0) > 0
+    if batched and not folder.inputs:
+        sentence = (
+            f": max_batch_size is {config['max_batch_size']}, but the graph has no input that "
+            "could have a batch; write max_batch_size: 0"
+        )
+        yield Mismatch("input", None, "batch", sentence)
+        return
     for kind, specs in (("input", folder.inputs), ("output", folder.outputs)):
         places = {entry["name"]: i for i, entry in enumerate(config[kind])}
         expected = {f"{kind.upper()}_{i}": spec for i, spec in enumerate(specs)}

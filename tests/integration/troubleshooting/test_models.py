@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import oneflow as flow
@@ -65,14 +66,11 @@ def test_model_mlir_is_of_another_oneflow(saved):
     return refuse_folder(saved)
 
 
-class Silent(nn.Linear):
-    """A layer whose forward forgot its return."""
-
-    def __init__(self):
-        super().__init__(64, 64)
+class Silent(nn.Module):
+    """A module whose forward forgot its return."""
 
     def forward(self, x):
-        super().forward(x)
+        flow.relu(x)
 
 
 @provokes("A graph without an output")
@@ -198,6 +196,7 @@ def test_names_types_and_dims_do_not_fit_the_graph(small_version, two_inputs):
 
     edit(two_inputs / "model.mlir", "shape = [1 : si64, 5", "shape = [2 : si64, 5")
     unbatched = read_graph_folder(two_inputs)
+    no_input = replace(graph, inputs=())
     return [
         refuse(changed("INPUT_0", "image")),
         refuse(changed("TYPE_FP32", "TYPE_FP64")),
@@ -206,6 +205,7 @@ def test_names_types_and_dims_do_not_fit_the_graph(small_version, two_inputs):
         refuse(changed("max_batch_size: 1", "max_batch_size: 0")),
         refuse(second(5, 3), both),
         refuse(second(3, 5), unbatched),
+        refuse(CONFIG, no_input),
         raised(ConfigError, config_for, two_inputs, name="small", max_batch_size=1),
     ]
 

@@ -44,6 +44,7 @@ def test_a_configuration_of_a_graph(repository, old, new, code, line, sentence):
     [
         ([(FLOAT32, (2, 3, 8, 8))], [PICTURE], "tensor-batch", "", "without a batch of 1 in fr"),
         ([PICTURE], [(FLOAT32, (1, 0))], "tensor-size", "", "without any elements"),
+        ([], [PICTURE], "tensor-batch", "", "no input that could have a batch; write max_batch"),
     ],
 )
 def test_a_graph_that_does_not_fit_a_batch(repository, inputs, outputs, code, line, sentence):
