@@ -192,12 +192,13 @@ def hold(held, port):
 
 @pytest.fixture
 def traces():
-    """Returns everything that a run may leave: its folder, its processes, its shared memory."""
+    """Returns everything that a run may leave: its folders, its processes, its shared memory."""
 
     def traces(run_dir):
         folder = [run_dir] if run_dir.exists() else []
+        environments = supervisor.ENVIRONMENTS.glob(f"{supervisor.environments_prefix(run_dir)}*")
         memory = supervisor.SHARED_MEMORY.glob(f"{supervisor.shm_prefix(run_dir)}*")
-        return [*folder, *supervisor.processes_of(run_dir), *memory]
+        return [*folder, *environments, *supervisor.processes_of(run_dir), *memory]
 
     return traces
 

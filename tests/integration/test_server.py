@@ -11,7 +11,6 @@ import signal
 import socket
 import subprocess
 import threading
-import time
 
 import numpy as np
 import psutil
@@ -244,17 +243,20 @@ def test_the_process_that_serves_a_model_dies(
     with TritonServer(tiny_repository) as server:
         good = infer_tiny(server)
         assert good[0] == 200
-        time.sleep(8 * supervisor.LOOK_SECONDS)  # or it may die before it is known
         processes_named(server.run_dir, supervisor.STUB)[0].kill()
         wait_until(lambda: "tiny is loaded again" in server.log())
         assert infer_tiny(server) == good
         assert server.is_ready()
         # And a second time, now that the model cannot be loaded again.
-        shutil.rmtree(tiny_repository / "tiny" / "1")
+        version = tiny_repository / "tiny" / "1"
+        away = version.rename(tiny_repository.parent / "away")
         processes_named(server.run_dir, supervisor.STUB)[0].kill()
         wait_until(lambda: "tiny cannot be loaded again" in server.log())
+        wait_until(lambda: server.models() == {"tiny": False})
         assert infer_tiny(server)[0] != 200
-        assert server.models() == {"tiny": False}
+        away.rename(version)
+        wait_until(lambda: server.models() == {"tiny": True})
+        assert infer_tiny(server) == good
 
 
 def test_a_client_that_keeps_its_connection_does_not_hold_the_server(is_clean, empty_repository):

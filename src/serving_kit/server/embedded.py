@@ -34,6 +34,8 @@ CPU_OPTIONS = (
     "--allow-gpu-metrics=false",
     "--pinned-memory-pool-byte-size=0",
 )
+#: The python backend's library, and the path that is compiled into it: see _mark_environments.
+PYTHON_BACKEND, ENVIRONMENTS_PATH = "libtriton_python.so", b"/tmp/python_env_"
 #: The python backend asks for 2 MiB for each model at its start, and more for large requests.
 SHARED_MEMORY_NEEDED = 16 << 20
 
@@ -85,7 +87,9 @@ class EmbeddedLauncher(Launcher):
     def environment(self, run_dir: Path) -> dict[str, str]:
         """Return the environment of Triton, and of the processes that it starts."""
         inherited = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-        return inherited | {supervisor.RUN_MARK: str(run_dir)} | _variables()
+        # What models and programs beside the server leave in it goes with the run.
+        own = {supervisor.RUN_MARK: str(run_dir), "TMPDIR": str(run_dir / supervisor.TEMPORARY)}
+        return inherited | own | _variables()
 
     def script(self, ports: Ports) -> str:
         """Return shell commands that start the embedded Triton as the kit does, ready to paste."""
@@ -151,14 +155,26 @@ def lay_out(run_dir: Path, model_repository: Path) -> Path:
     Triton's library of the python backend is copied because Triton refuses one behind a link.
     And a path with a space makes Triton wait for ever; a link from a path without one does not.
     """
+    (run_dir / supervisor.TEMPORARY).mkdir()
     python = run_dir / "backends" / "python"
     shutil.copytree(_triton_home() / "backends" / "python", python)
+    _mark_environments(python / PYTHON_BACKEND, run_dir)
     if _stub().parent.name != "python":
         (python / _stub().name).symlink_to(_stub())
     (run_dir / "backends" / "oneflow").symlink_to(BACKENDS / "oneflow")
     link = run_dir / "models"
     link.symlink_to(model_repository)
     return link
+
+
+def _mark_environments(library: Path, run_dir: Path) -> None:
+    """Have the python backend name its folder in /tmp so that it is known whose it is.
+
+    The path is a constant of 16 bytes in the library, ``/tmp/python_env_``, to which six random
+    characters are added. A library without it, of another version, stays as it is.
+    """
+    marked = supervisor.ENVIRONMENTS / supervisor.environments_prefix(run_dir)
+    library.write_bytes(library.read_bytes().replace(ENVIRONMENTS_PATH, os.fsencode(marked)))
 
 
 def _variables() -> dict[str, str]:

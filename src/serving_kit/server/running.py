@@ -132,7 +132,7 @@ class RunningServer:
             output: the file for what it prints.
             variables: of its environment, in addition to ours.
         """
-        temporary = self.run_dir / "tmp"
+        temporary = self.run_dir / supervisor.TEMPORARY
         temporary.mkdir(exist_ok=True)
         marks = {supervisor.RUN_MARK: str(self.run_dir), "TMPDIR": str(temporary)}
         with output.open("wb") as file:

@@ -17,12 +17,15 @@ from .api import CONTROL_HEADER
 from .events import LET_GO, READY
 from .leftovers import (
     CONTAINER_FILE,
+    ENVIRONMENTS,
     EXIT_CODE_FILE,
     LOG_FILE,
     PID_FILE,
     RUN_MARK,
     SHARED_MEMORY,
+    TEMPORARY,
     clean_up,
+    environments_prefix,
     processes_of,
     shm_prefix,
 )
@@ -33,6 +36,7 @@ from .web import request
 __all__ = [
     "CONTAINER_FILE",
     "CONTROL_HEADER",
+    "ENVIRONMENTS",
     "EXIT_CODE_FILE",
     "EXIT_TIMEOUT_SECONDS",
     "KILL_AFTER_SECONDS",
@@ -44,7 +48,9 @@ __all__ = [
     "RUN_MARK",
     "SHARED_MEMORY",
     "STUB",
+    "TEMPORARY",
     "clean_up",
+    "environments_prefix",
     "own",
     "processes_of",
     "request",

@@ -1,20 +1,32 @@
 """Triton's python backend runs models in processes of its own; one that died is replaced.
 
-Triton does not do that, and goes on saying that it is ready.
+Triton does not do that, and goes on saying that it is ready. A model whose configuration changed
+it loads while the old one goes on serving: the model's other instances respond as before, and the
+dead one fails a request a second.
 """
 
 import contextlib
+import json
 import os
+import signal
 import threading
 import time
 from pathlib import Path
 
+from .children import children_of
 from .web import request
 
-#: How often the python backend's processes are looked at (0.5 ms): one that dies before its first
-#: look is not known, and not replaced. And how long one is dead that Triton does not know of.
-LOOK_SECONDS, DEAD_SECONDS = 0.25, 1
+#: How often the python backend's processes are looked at (0.5 ms).
+LOOK_SECONDS = 0.25
+#: A process that Triton ends itself, as it unloads a model, is dead for a moment before Triton has
+#: taken note of it.
+DEAD_SECONDS = 0.25
+#: Triton fails to load a model whose process dies meanwhile, which takes up to three seconds. For
+#: the first message of a process it waits without a limit, and so for ever if that dies before.
+HANG_SECONDS = 5
 LOAD_SECONDS = 600
+#: A model that cannot be loaded is tried again after this time, and twice, four times ... as long.
+PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 1, 64
 STUB = "triton_python_backend_stub"
 
 
@@ -27,64 +39,107 @@ class Stubs:
         self._log = log
         self._models: dict[int, str] = {}
         self._dead_since: dict[int, float] = {}
-        self._reloaded: set[int] = set()
+        self._replaced: set[int] = set()
+        #: The models that are being loaded again, and the processes that each had before.
+        self._loading: dict[str, set[int]] = {}
+        self._count = 0
 
     def look(self) -> None:
-        """Load a model again whose process is dead for some time.
-
-        Not at once: a process that Triton ends itself, as it unloads a model, is dead for a
-        moment before Triton has taken note of it.
-        """
-        now, children = time.monotonic(), self._children()
-        self._reloaded &= set(children)  # the number of one that is gone may be given again
-        dead = filter(self._is_dead_stub, children)
+        """Load a model again whose process died; end a Triton that waits for one for ever."""
+        now, children = time.monotonic(), set(children_of(self._triton))
+        dead = set(filter(self._is_dead, children))
+        # The number of a process that is gone may be given again.
+        self._replaced &= dead
+        self._models = {pid: name for pid, name in self._models.items() if pid in children}
         self._dead_since = {pid: self._dead_since.get(pid, now) for pid in dead}
         for pid, since in self._dead_since.items():
-            if now - since >= DEAD_SECONDS and pid not in self._reloaded:
-                self._reloaded.add(pid)
-                model = self._models[pid]
-                threading.Thread(target=self._reload, args=(model,), daemon=True).start()
+            if now - since >= DEAD_SECONDS and pid not in self._replaced:
+                self._mend(pid, now)
 
-    def _children(self) -> list[int]:
-        pids = []
-        for thread in Path(f"/proc/{self._triton}/task").iterdir():
-            with contextlib.suppress(OSError):  # a thread that ended just now
-                pids += map(int, (thread / "children").read_text().split())
-        return pids
-
-    def _is_dead_stub(self, pid: int) -> bool:
-        """Tell whether a child is a stub that died; note the model of one that lives."""
+    def _is_dead(self, pid: int) -> bool:
+        """Tell whether a child of Triton died; note the model of a stub that lives."""
         with contextlib.suppress(OSError):
-            command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-            if Path(os.fsdecode(command[0])).name == STUB:
+            program, *arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+            # Triton also runs it without arguments, to see whether it can.
+            if Path(os.fsdecode(program)).name == STUB and arguments[0]:
                 # Its first argument is <repository>/<model>/<version>/model.py.
-                self._models[pid] = Path(os.fsdecode(command[1])).parts[-3]
+                self._models[pid] = Path(os.fsdecode(arguments[0])).parts[-3]
             # The command line of a dead process is empty.
-            return command == [b""] and pid in self._models
+            return not program
         return False
 
+    def _mend(self, pid: int, now: float) -> None:
+        """Load the model of a dead process again, unless that goes on; see whether Triton waits."""
+        model = self._models.get(pid)
+        if model and model not in self._loading:
+            self._loading[model] = {other for other, name in self._models.items() if name == model}
+            threading.Thread(target=self._reload, args=(model,), daemon=True).start()
+        elif now - self._dead_since[pid] >= HANG_SECONDS and pid not in self._loading.get(
+            model, ()
+        ):
+            self._end_triton()
+
     def _reload(self, model: str) -> None:
-        self._say(f"the process that serves {model} died; loading {model} again")
-        try:
-            # Triton takes a model that it has loaded for a good one: load alone does nothing.
-            for action in ("unload", "load"):
-                status, text = self._post(f"/v2/repository/models/{model}/{action}")
-                if status != 200:
-                    self._say(f"{model} cannot be loaded again: {text}")
-                    return
-        except OSError as error:
-            self._say(f"{model} cannot be loaded again: {error}")
-            return
-        for pid in self._children():
-            self._is_dead_stub(pid)  # the new one is known from now on
+        if config := self._config_of(model):
+            self._say(f"the process that serves {model} died; loading {model} again")
+            self._load_until_it_is_there(model, config)
+            self._replaced |= self._loading[model]
+        else:
+            self._see_whether_triton_waits(self._loading[model])
+        del self._loading[model]
+
+    def _load_until_it_is_there(self, model: str, config: dict) -> None:
+        pause = PAUSE_SECONDS
+        while why := self._why_not_loaded(model, config):
+            self._say(f"{model} cannot be loaded again: {why}")
+            if all(map(self._is_dead, self._loading[model])):
+                with contextlib.suppress(OSError):  # so that Triton does not call it ready
+                    self._request(f"/v2/repository/models/{model}/unload", "{}")
+            time.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+            if not Path(f"/proc/{self._triton}").exists():
+                return
         self._say(f"{model} is loaded again")
 
-    def _post(self, path: str) -> tuple[int, str]:
+    def _config_of(self, model: str) -> dict | None:
+        """Return the configuration of a model that is served; None of any other."""
+        with contextlib.suppress(OSError):
+            status, text = self._request(f"/v2/models/{model}/config")
+            return json.loads(text) if status == 200 else None
+        return None
+
+    def _why_not_loaded(self, model: str, config: dict) -> str:
+        """Load a model again; return why that could not be done, or an empty text.
+
+        Triton loads a model that it has loaded only if the configuration differs. The entry by
+        which it does here means nothing to the python backend.
+        """
+        self._count += 1
+        config["cc_model_filenames"] = {"loaded_again": str(self._count)}
+        body = json.dumps({"parameters": {"config": json.dumps(config)}})
+        try:
+            status, text = self._request(f"/v2/repository/models/{model}/load", body)
+        except OSError as error:
+            return str(error)
+        return "" if status == 200 else text
+
+    def _request(self, path: str, body: str | None = None) -> tuple[int, str]:
         name, value = self._control["header"]
-        status, body = request(
-            self._control["address"], self._control["port"], path, "{}", {name: value}, LOAD_SECONDS
+        status, answer = request(
+            self._control["address"], self._control["port"], path, body, {name: value}, LOAD_SECONDS
         )
-        return status, body.decode(errors="replace")
+        return status, answer.decode(errors="replace")
+
+    def _see_whether_triton_waits(self, pids: set[int]) -> None:
+        """End Triton if it has not taken note of a death by the time when it must have."""
+        time.sleep(HANG_SECONDS)
+        if any(map(self._is_dead, pids)):
+            self._end_triton()
+
+    def _end_triton(self) -> None:
+        self._say("a process died as it loaded a model, and Triton waits for it; ending Triton")
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self._triton, signal.SIGKILL)
 
     def _say(self, text: str) -> None:
         # In the manner of Triton's own lines, at the end of its log.
