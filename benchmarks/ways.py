@@ -58,7 +58,7 @@ def sit(rounds: int) -> dict[str, Summary | str]:
     graph = style_graph()
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         server = stack.enter_context(
-            TritonServer(MODEL_REPOSITORY, models=[PIPELINE], mode="local")
+            TritonServer(MODEL_REPOSITORY, models=[PIPELINE], mode="local", shared_memory=True)
         )
         np.save(Path(folder) / "image.npy", image)
         jpeg = np.frombuffer(CAT.read_bytes(), np.uint8)

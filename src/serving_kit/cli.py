@@ -59,6 +59,8 @@ def _parser() -> argparse.ArgumentParser:
     address = "address to listen on; 0.0.0.0 for the whole network (default: %(default)s)"
     add("--address", default="127.0.0.1", help=address)
     add("--model-control", action="store_true", help="let clients load and unload models")
+    shared_memory = "let clients register shared memory of this machine"
+    add("--shared-memory", action="store_true", help=shared_memory)
     dry_run = "print the command that would run, and run nothing"
     add("--dry-run", action="store_true", help=dry_run)
     further = "further options of tritonserver, after --"
@@ -133,6 +135,7 @@ def serve(options: argparse.Namespace) -> None:
         metrics_port=options.port + 2,
         address=options.address,
         model_control=options.model_control,
+        shared_memory=options.shared_memory,
         detached=True,
         options=options.options,
     )

@@ -228,7 +228,12 @@ def test_the_kit_s_image(machine, repository, ports, monkeypatch, device):
     monkeypatch.setattr(docker.os, "getuid", lambda: 1234 if user else 0)
     monkeypatch.setattr(docker.os, "getgid", lambda: 567)
     with TritonServer(
-        repository, mode="docker", model_control=True, options=["--log-info=0"], **ports
+        repository,
+        mode="docker",
+        model_control=True,
+        shared_memory=True,
+        options=["--log-info=0"],
+        **ports,
     ) as server:
         http, grpc, metrics = server.ports
         cidfile = f"--cidfile={server.run_dir}/container"
@@ -255,19 +260,24 @@ def test_the_kit_s_image(machine, repository, ports, monkeypatch, device):
     assert machine.calls("rm") == [["rm", "--force", "c0ffee"]]
 
 
-def test_only_the_wanted_models_are_loaded_and_model_control_stays_closed(
+def test_only_the_wanted_models_are_loaded_and_what_is_not_asked_for_stays_closed(
     machine, repository, ports
 ):
     machine.set(images=[docker.KIT_IMAGE])
     with TritonServer(repository, mode="docker", models=["small"], **ports):
         (run,) = machine.calls("run")
     assert run[-4:-2] == ["--model-control-mode=explicit", "--load-model=small"]
-    secret = run[-1].rpartition("=")[2]
-    restricted = f"model-repository:serving-kit-control={secret}"
-    assert run[-2:] == [
-        f"--http-restricted-api={restricted}", f"--grpc-restricted-protocol={restricted}"
-    ]  # fmt: skip
-    assert len(secret) == 32
+    groups = {
+        -6: "shared-memory:serving-kit-shared-memory",
+        -2: "model-repository:serving-kit-control",
+    }
+    for first, restricted in groups.items():
+        secret = run[first].rpartition("=")[2]
+        assert run[first : first + 2 or None] == [
+            f"--http-restricted-api={restricted}={secret}",
+            f"--grpc-restricted-protocol={restricted}={secret}",
+        ]
+        assert len(secret) == 32
 
 
 def test_the_kit_s_image_is_not_built(machine, repository):

@@ -31,6 +31,9 @@ output { name: "OUTPUT_0" data_type: TYPE_FP32 dims: 4 }
 """
 
 
+SHARED = "--shared-memory=system"
+
+
 def test_it_measures_each_number_of_requests_at_once(empty_model):
     (empty_model.folder / "1").mkdir()
     (empty_model.folder / "1" / "model.py").write_text(MODEL)
@@ -49,6 +52,13 @@ def test_it_measures_each_number_of_requests_at_once(empty_model):
 def test_what_it_cannot_do_is_told(loading_server):
     with pytest.raises(ClientError, match=r"^perf_analyzer: .*'nobody' is not found"):
         analyze("nobody", ROW, loading_server.grpc_url)
+
+
+def test_shared_memory_that_is_closed_is_told(loading_server, make_tiny_model):
+    model = make_tiny_model()
+    model.load()
+    with pytest.raises(ClientError, match="lets no client register shared memory; start"):
+        analyze(model.name, np.float32([1, 2, 3]), loading_server.grpc_url, SHARED)
 
 
 def test_a_wheel_without_its_libraries_is_told(tmp_path, monkeypatch):

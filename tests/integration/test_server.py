@@ -16,6 +16,7 @@ import numpy as np
 import psutil
 import pytest
 import tritonclient.grpc as grpcclient
+import tritonclient.http as httpclient
 from tritonclient.utils import InferenceServerException
 
 from serving_kit.errors import ServerError
@@ -103,6 +104,53 @@ def test_model_control_is_closed_unless_asked_for(is_clean, empty_repository, li
         assert listening(server) <= {"0.0.0.0", "::"}
         assert server.is_reachable_from_elsewhere
         assert server.url.startswith("127.0.0.1:")
+
+
+def register(client, kind, *region):
+    """Register shared memory; return what Triton says against it."""
+    try:
+        getattr(client, f"register_{kind}_shared_memory")("region", *region)
+    except InferenceServerException as error:
+        return error.message()
+
+
+def test_shared_memory_is_closed_unless_asked_for(is_clean, tiny_repository):
+    """The region of a model's own process, registered and written to, ends Triton as a whole."""
+
+    def own_region(server):
+        prefix = supervisor.shm_prefix(server.run_dir)
+        return next(supervisor.SHARED_MEMORY.glob(f"{prefix}*")).name, 4096
+
+    def clients(server):
+        yield httpclient.InferenceServerClient(server.url)
+        yield grpcclient.InferenceServerClient(server.grpc_url)
+
+    with TritonServer(tiny_repository) as server:
+        for client in clients(server):
+            for kind, region in (("system", own_region(server)), ("cuda", (b"AAAA", 0, 4096))):
+                said = register(client, kind, *region)
+                assert "is restricted, expecting header" in said
+                assert "serving-kit-shared-memory" in said
+            client.close()
+        assert infer_tiny(server)[0] == 200
+    with TritonServer(tiny_repository, shared_memory=True) as server:
+        for client in clients(server):
+            assert register(client, "system", *own_region(server)) is None
+            client.unregister_system_shared_memory()
+            client.close()
+
+
+def test_a_header_of_one_s_own_can_open_shared_memory(is_clean, empty_repository):
+    options = [
+        "--http-restricted-api=trace,shared-memory:admin-key=x",
+        "--grpc-restricted-protocol=shared-memory:admin-key=x",
+    ]
+    with (
+        TritonServer(empty_repository, options=options) as server,
+        httpclient.InferenceServerClient(server.url) as client,
+    ):
+        assert client.get_system_shared_memory_status(headers={"admin-key": "x"}) == []
+        assert "expecting header 'admin-key'" in register(client, "system", "any", 4096)
 
 
 def test_only_the_wanted_models_are_loaded(is_clean, tiny_repository):

@@ -3,7 +3,7 @@
 import pytest
 
 from serving_kit.errors import ServerError
-from serving_kit.server import TritonServer, choose
+from serving_kit.server import TritonServer, choose, supervisor
 from serving_kit.server.embedded import TRITON_VARIABLE, EmbeddedLauncher
 from serving_kit.server.spec import ServerSpec
 
@@ -14,7 +14,8 @@ A10, H100 = "0, NVIDIA A10, 8.6", "0, NVIDIA H100, 9.0"
 def installed(tmp_path, monkeypatch):
     """A folder like /opt/tritonserver; no Triton is run from it."""
     home = tmp_path / "triton"
-    for name in ("bin/tritonserver", "backends/python/triton_python_backend_stub"):
+    parts = ("triton_python_backend_stub", "libtriton_python.so")
+    for name in ("bin/tritonserver", *(f"backends/python/{part}" for part in parts)):
         (home / name).parent.mkdir(parents=True, exist_ok=True)
         (home / name).touch()
     monkeypatch.setenv(TRITON_VARIABLE, str(home / "bin" / "tritonserver"))
@@ -88,6 +89,16 @@ def test_an_installed_triton_is_laid_out_with_its_own_stub(installed, tmp_path):
     stub = tmp_path / "run" / "backends" / "python" / "triton_python_backend_stub"
     assert stub.is_file() and not stub.is_symlink()
     assert (tmp_path / "run" / "backends" / "oneflow" / "model.py").is_file()
+
+
+def test_the_python_backend_names_its_folder_after_the_run(tmp_path):
+    """Or the package has another library by now, and the folder stays when Triton is killed."""
+    (tmp_path / "run").mkdir()
+    EmbeddedLauncher(ServerSpec(tmp_path, mode="local")).order(tmp_path / "run", (1, 2, 3))
+    library = (tmp_path / "run" / "backends" / "python" / "libtriton_python.so").read_bytes()
+    marked = f"/tmp/{supervisor.environments_prefix(tmp_path / 'run')}".encode()
+    assert len(marked) == len(b"/tmp/python_env_")
+    assert (library.count(b"/tmp/python_env_"), library.count(marked)) == (0, 1)
 
 
 def test_what_is_in_its_library_path_stays(installed, tmp_path, monkeypatch):

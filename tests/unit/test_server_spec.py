@@ -17,6 +17,7 @@ FULL = {
     "image": "",
     "address": "0.0.0.0",
     "model_control": True,
+    "shared_memory": True,
     "options": ["--log-verbose=1"],
 }
 

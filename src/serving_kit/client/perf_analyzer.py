@@ -20,6 +20,8 @@ PROGRAM = Path(sysconfig.get_path("scripts")) / "perf_analyzer"
 LIBRARIES = {"libb64.so.0d": "libb64-*.so.0d", "libcudart.so.12": "libcudart-*.so.12*"}
 WHEEL = Path(sysconfig.get_path("purelib")) / "nvidia_pytriton.libs"
 SECONDS = 300
+#: In what Triton says where the kit has closed shared memory.
+CLOSED = "serving-kit-shared-memory"
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,11 @@ def analyze(model: str, row: np.ndarray, grpc_url: str, *options: str) -> list[L
         report = folder / "report.csv"
         if done.returncode or not report.exists():
             words = f"{done.stdout}\n{done.stderr}".strip().splitlines()
+            if any(CLOSED in line for line in words):
+                raise ClientError(
+                    f"the server at {grpc_url} lets no client register shared memory; start it "
+                    "with TritonServer(..., shared_memory=True) or serve --shared-memory"
+                )
             raise ClientError(
                 f"perf_analyzer: {words[-1] if words else f'exit code {done.returncode}'}"
             )

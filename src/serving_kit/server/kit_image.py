@@ -41,6 +41,7 @@ class KitImageLauncher(ContainerLauncher):
             *([] if on_gpu else ["--model-config-name=cpu"]),
             f"--exit-timeout-secs={supervisor.EXIT_TIMEOUT_SECONDS}",
             *([identity_option(run_dir)] if run_dir else []),
+            *self.closed_shared_memory(),
             *self.chosen_models(),
             *self.spec.options,
         ]

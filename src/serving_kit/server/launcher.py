@@ -10,7 +10,11 @@ from pathlib import Path
 from serving_kit.server import supervisor
 from serving_kit.server.docker import Engine
 from serving_kit.server.ports import TRITON_PORTS, free_ports, usual_ports_or_free
-from serving_kit.server.spec import ServerSpec
+from serving_kit.server.spec import ServerSpec, groups_closed_by
+
+#: The header that opens the registration of shared memory where it is closed. Triton names it in
+#: its response, which so tells what the server was not started with.
+SHARED_MEMORY_HEADER = "serving-kit-shared-memory"
 
 Ports = tuple[int, int, int]
 WantedPorts = tuple[int | None, int | None, int | None]
@@ -85,12 +89,31 @@ class Launcher(ABC):
         names = ("*",) if self.spec.models is None else self.spec.models
         options = ["--model-control-mode=explicit", *(f"--load-model={name}" for name in names)]
         if not self.spec.model_control:
-            restricted = f"model-repository:{supervisor.CONTROL_HEADER}={secret}"
-            options += [
-                f"--http-restricted-api={restricted}",
-                f"--grpc-restricted-protocol={restricted}",
-            ]
+            options += self.closed("model-repository", supervisor.CONTROL_HEADER, secret)
         return options
+
+    def closed_shared_memory(self) -> list[str]:
+        """Return the options that close the registration of shared memory to all, unless asked for.
+
+        A client could name the memory in which Triton talks to its python backend, and end Triton.
+        """
+        if self.spec.shared_memory:
+            return []
+        return self.closed("shared-memory", SHARED_MEMORY_HEADER, secrets.token_hex(16))
+
+    def closed(self, group: str, header: str, secret: str) -> list[str]:
+        """Return the options that close a group of the API to all without a header.
+
+        Where the server was given such an option for the group, that is left alone.
+        """
+        return [
+            f"{name}={group}:{header}={secret}"
+            for name in ("--http-restricted-api", "--grpc-restricted-protocol")
+            if not any(
+                option.startswith(f"{name}=") and group in groups_closed_by(option)
+                for option in self.spec.options
+            )
+        ]
 
 
 @dataclass(frozen=True)

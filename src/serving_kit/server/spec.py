@@ -32,6 +32,9 @@ class ServerSpec:
     address: str = HOST
     #: Whether clients may load and unload models.
     model_control: bool = False
+    #: Whether clients may register shared memory of this machine, and have tensors read from it and
+    #: written to it.
+    shared_memory: bool = False
     #: Further options of tritonserver, ``"--log-verbose=1"`` for example.
     options: tuple[str, ...] = ()
 
@@ -70,6 +73,11 @@ class ServerSpec:
 
 def _hides_identity(option: str) -> bool:
     """Tell whether an option of tritonserver changes what ``/v2`` says, or closes it."""
-    name, _, value = option.partition("=")
-    closed = value.partition(":")[0].split(",") if name == "--http-restricted-api" else []
+    name = option.partition("=")[0]
+    closed = groups_closed_by(option) if name == "--http-restricted-api" else []
     return name == "--id" or "metadata" in closed or "health" in closed
+
+
+def groups_closed_by(option: str) -> list[str]:
+    """Return the groups of the API that an option like ``--http-restricted-api`` closes."""
+    return option.partition("=")[2].partition(":")[0].split(",")

@@ -44,8 +44,8 @@ class TritonServer(RunningServer):
             repository in the same way is running already, start() takes that one.
         ready_timeout: seconds that loading all models may take.
         log_file: where Triton's log goes and stays; when left out, it goes with the server.
-        settings: ``models``, ``mode``, ``image``, ``address``, ``model_control``, ``options``:
-            see ``ServerSpec``.
+        settings: ``models``, ``mode``, ``image``, ``address``, ``model_control``,
+            ``shared_memory``, ``options``: see ``ServerSpec``.
     """
 
     def __init__(
