@@ -21,7 +21,7 @@ from serving_kit.errors import (
     ClientError,
 )
 from serving_kit.export.version import export_version
-from serving_kit.server import ports, runs
+from serving_kit.server import TritonServer, ports, runs, supervisor
 
 
 class Embedding(nn.Module):
@@ -138,15 +138,41 @@ def test_the_server_refused(served, image):
 def test_stub_process_is_not_healthy(served, image, wait_until):
     (worker,) = served.workers()
     stub = worker.parent()
-    supervisor = psutil.Process(runs.supervisor_of(served.server.run_dir))
-    supervisor.suspend()  # or it would mend it
+    owner = psutil.Process(runs.supervisor_of(served.server.run_dir))
+    owner.suspend()  # or it would mend it
     try:
         stub.kill()
         said = ask(served, image)
     finally:
-        supervisor.resume()
+        owner.resume()
     wait_until(lambda: f"supervisor: {served.name} is loaded again" in served.server.log())
     return [said, served.server.log()]
+
+
+#: In the folder of a model, it takes the place of Triton's own.
+DEADLY_STUB = """\
+#!/bin/sh
+[ $# = 0 ] && exit 1  # Triton tries it so
+kill -KILL $$
+"""
+
+
+@provokes("A model whose process died cannot be loaded again")
+def test_a_model_whose_process_died_cannot_be_loaded_again(
+    tiny_repository, processes_named, wait_until
+):
+    with TritonServer(tiny_repository, model_control=True) as server:
+        away = (tiny_repository / "tiny" / "1").rename(tiny_repository.parent / "away")
+        processes_named(server.run_dir, supervisor.STUB)[0].kill()
+        wait_until(lambda: "tiny cannot be loaded again" in server.log())
+        away.rename(tiny_repository / "tiny" / "1")
+        stub = tiny_repository / "tiny" / supervisor.STUB
+        stub.write_text(DEADLY_STUB)
+        stub.chmod(0o755)
+        wait_until(lambda: "Triton waits for it; ending Triton" in server.log())
+        stub.unlink()
+        wait_until(server.is_ready)
+        return server.log()
 
 
 @pytest.fixture(scope="module")

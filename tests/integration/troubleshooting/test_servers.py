@@ -172,6 +172,19 @@ def test_loading_models_is_closed(closed):
         return [over_http, raised(InferenceServerException, client.load_model, "small")]
 
 
+@provokes("Shared memory is closed")
+def test_shared_memory_is_closed(closed):
+    def register(client):
+        return raised(
+            InferenceServerException, client.register_system_shared_memory, "pictures", "any", 16
+        )
+
+    with httpclient.InferenceServerClient(closed.url) as client:
+        over_http = register(client)
+    with grpcclient.InferenceServerClient(closed.grpc_url) as client:
+        return [over_http, register(client)]
+
+
 @provokes("Docker cannot be had")
 def test_docker_cannot_be_had(engine, monkeypatch):
     engine.set(info=docker_tests.DOWN)
