@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import backend
+import deaths
 import load
 import network
 import sizes
@@ -59,6 +60,7 @@ def _questions(quick: bool, pytorch: bool) -> dict[str, Callable[[], Section]]:
         "backend": lambda: backend.measure(
             rounds(backend.ROUNDS), [[]] if quick else [[], [2], [2, 4]]
         ),
+        "deaths": lambda: deaths.measure(rounds(deaths.ROUNDS)),
     }
 
 
