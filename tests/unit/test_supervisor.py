@@ -107,6 +107,16 @@ def test_process_1_knows_the_names_of_the_shared_memory():
     assert alone.completed(command) == command
 
 
+def test_process_1_can_load_models_again_and_nobody_else():
+    command = alone.completed(["tritonserver"])
+    assert "--load-model=*" in command
+    found = api.Api(command)
+    assert found.control["header"][1] and not found.is_open
+    for mode in ("none", "poll", "explicit"):
+        chosen = ["tritonserver", "--model-control-mode", mode]
+        assert not any("load-model" in word for word in alone.completed(chosen))
+
+
 @pytest.fixture
 def image(tmp_path):
     """The supervisor as it is copied into the image, and a Python that knows no kit."""

@@ -4,7 +4,7 @@ import os
 import secrets
 from pathlib import Path
 
-from .api import option
+from .api import CONTROL_HEADER, option
 from .events import Events
 from .watch import keep_running, prefix_of
 
@@ -26,8 +26,19 @@ def run(command: list[str]) -> int:
 
 
 def completed(command: list[str]) -> list[str]:
-    """Return a command line whose Triton leaves only shared memory whose name is known."""
-    if prefix_of(command):
-        return command
-    prefix = f"triton-{secrets.token_hex(8)}-"
-    return [*command, f"--backend-config=python,shm-region-prefix-name={prefix}"]
+    """Return a command line that lets the supervisor do its work.
+
+    Triton leaves only shared memory whose name is known, and models can be loaded again, by the
+    supervisor alone. A choice that the command makes stays.
+    """
+    additions = []
+    if not prefix_of(command):
+        prefix = f"triton-{secrets.token_hex(8)}-"
+        additions.append(f"--backend-config=python,shm-region-prefix-name={prefix}")
+    if option(command, "model-control-mode") is None:
+        closed = f"model-repository:{CONTROL_HEADER}={secrets.token_hex(16)}"
+        additions += [
+            *("--model-control-mode=explicit", "--load-model=*"),
+            *(f"--http-restricted-api={closed}", f"--grpc-restricted-protocol={closed}"),
+        ]
+    return [*command, *additions]
