@@ -61,6 +61,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--model-control", action="store_true", help="let clients load and unload models")
     shared_memory = "let clients register shared memory of this machine"
     add("--shared-memory", action="store_true", help=shared_memory)
+    no_json = "refuse JSON over HTTP: raw bytes for models with one input, all else over gRPC"
+    add("--no-json", dest="json", action="store_false", help=no_json)
     dry_run = "print the command that would run, and run nothing"
     add("--dry-run", action="store_true", help=dry_run)
     further = "further options of tritonserver, after --"
@@ -136,6 +138,7 @@ def serve(options: argparse.Namespace) -> None:
         address=options.address,
         model_control=options.model_control,
         shared_memory=options.shared_memory,
+        json=options.json,
         detached=True,
         options=options.options,
     )

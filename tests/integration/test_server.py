@@ -140,6 +140,30 @@ def test_shared_memory_is_closed_unless_asked_for(is_clean, tiny_repository):
             client.close()
 
 
+def test_without_json_http_takes_raw_bytes_only(is_clean, tiny_repository):
+    """A huge shape in JSON, which ends Triton, is not read; a tensor's bytes and gRPC are."""
+    huge = b'{"inputs":[{"name":"X","shape":[8589934592],"datatype":"FP32","data":[1]}]}'
+
+    def post(server, path, body, **headers):
+        headers = {name.replace("_", "-"): value for name, value in headers.items()}
+        return supervisor.request("127.0.0.1", server.ports[0], path, body, headers)
+
+    with TritonServer(tiny_repository, json=False) as server:
+        for path in ("/v2/models/tiny/infer", "/v2/models/tiny/versions/1/infer", "/v2/logging"):
+            for headers in ({}, {"Inference_Header_Content_Length": str(len(huge))}):
+                status, text = post(server, path, huge, **headers)
+                assert status == 403 and b"Inference-Header-Content-Length" in text
+        numbers = np.array([1, 2], np.float32)
+        path = "/v2/models/tiny/infer"
+        status, text = post(server, path, numbers.tobytes(), Inference_Header_Content_Length="0")
+        assert status == 200 and text.endswith(numbers.tobytes())
+        with grpcclient.InferenceServerClient(server.grpc_url) as client:
+            tensor = grpcclient.InferInput("INPUT_0", [2], "FP32")
+            tensor.set_data_from_numpy(numbers)
+            assert client.infer("tiny", [tensor]).as_numpy("OUTPUT_0").tolist() == [1, 2]
+        assert server.is_ready() and not server.restarts()
+
+
 def test_a_header_of_one_s_own_can_open_shared_memory(is_clean, empty_repository):
     options = [
         "--http-restricted-api=trace,shared-memory:admin-key=x",

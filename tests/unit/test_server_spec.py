@@ -18,6 +18,7 @@ FULL = {
     "address": "0.0.0.0",
     "model_control": True,
     "shared_memory": True,
+    "json": False,
     "options": ["--log-verbose=1"],
 }
 

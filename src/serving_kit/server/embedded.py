@@ -78,7 +78,7 @@ class EmbeddedLauncher(Launcher):
         secret with which it can be done, from Triton's command line.
         """
         repository = lay_out(run_dir, self.spec.model_repository)
-        options = self.closed_shared_memory()
+        options = [*self.closed_shared_memory(), *self.closed_json()]
         if not any(option.startswith("--model-control-mode") for option in self.spec.options):
             options += self.explicit_control(secrets.token_hex(16))
         options = [*self._addresses(ports), identity_option(run_dir), *options, *self.spec.options]
@@ -104,8 +104,8 @@ class EmbeddedLauncher(Launcher):
             f"ln -sfT {quote(str(self.spec.model_repository))} {run_dir}/models",
         ]
         variables = [f"{name}={quote(value)}" for name, value in _variables().items()]
-        options = [*self.closed_shared_memory(), *self.chosen_models(), *self.spec.options]
-        options = [*self._addresses(ports), *options]
+        options = [*self.closed_shared_memory(), *self.closed_json(), *self.chosen_models()]
+        options = [*self._addresses(ports), *options, *self.spec.options]
         words = map(quote, self._command(run_dir, f"{run_dir}/models", options))
         return "\n".join([*lines, " \\\n  ".join([*variables, *words])])
 

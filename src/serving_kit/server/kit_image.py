@@ -42,6 +42,7 @@ class KitImageLauncher(ContainerLauncher):
             f"--exit-timeout-secs={supervisor.EXIT_TIMEOUT_SECONDS}",
             *([identity_option(run_dir)] if run_dir else []),
             *self.closed_shared_memory(),
+            *self.closed_json(),
             *self.chosen_models(),
             *self.spec.options,
         ]

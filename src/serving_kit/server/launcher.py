@@ -15,6 +15,11 @@ from serving_kit.server.spec import ServerSpec, groups_closed_by
 #: The header that opens the registration of shared memory where it is closed. Triton names it in
 #: its response, which so tells what the server was not started with.
 SHARED_MEMORY_HEADER = "serving-kit-shared-memory"
+#: With this header a request says that nothing of its body is JSON; Triton's binary tensor data
+#: extension calls that a raw binary request.
+RAW_HEADER, RAW = "Inference-Header-Content-Length", "0"
+#: The parts of the HTTP API, but those closed anyway, whose requests Triton parses as JSON.
+JSON_GROUPS = "inference,trace,logging"
 
 Ports = tuple[int, int, int]
 WantedPorts = tuple[int | None, int | None, int | None]
@@ -100,6 +105,16 @@ class Launcher(ABC):
         if self.spec.shared_memory:
             return []
         return self.closed("shared-memory", SHARED_MEMORY_HEADER, secrets.token_hex(16))
+
+    def closed_json(self) -> list[str]:
+        """Return the option that closes HTTP to all requests but raw binary ones, if asked for.
+
+        JSON with a huge shape ends Triton; in a request that must say that it has none, Triton
+        looks for none.
+        """
+        if self.spec.json:
+            return []
+        return [f"--http-restricted-api={JSON_GROUPS}:{RAW_HEADER}={RAW}"]
 
     def closed(self, group: str, header: str, secret: str) -> list[str]:
         """Return the options that close a group of the API to all without a header.

@@ -35,6 +35,9 @@ class ServerSpec:
     #: Whether clients may register shared memory of this machine, and have tensors read from it and
     #: written to it.
     shared_memory: bool = False
+    #: Whether requests over HTTP may be JSON. Without, HTTP takes the bytes of one tensor for a
+    #: model with one input; tensors of all kinds go over gRPC.
+    json: bool = True
     #: Further options of tritonserver, ``"--log-verbose=1"`` for example.
     options: tuple[str, ...] = ()
 

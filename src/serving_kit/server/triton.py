@@ -45,7 +45,7 @@ class TritonServer(RunningServer):
         ready_timeout: seconds that loading all models may take.
         log_file: where Triton's log goes and stays; when left out, it goes with the server.
         settings: ``models``, ``mode``, ``image``, ``address``, ``model_control``,
-            ``shared_memory``, ``options``: see ``ServerSpec``.
+            ``shared_memory``, ``json``, ``options``: see ``ServerSpec``.
     """
 
     def __init__(

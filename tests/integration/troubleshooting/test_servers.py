@@ -185,6 +185,15 @@ def test_shared_memory_is_closed(closed):
         return [over_http, register(client)]
 
 
+@provokes("JSON is closed")
+def test_json_is_closed(empty_repository):
+    with (
+        TritonServer(empty_repository, json=False) as server,
+        httpclient.InferenceServerClient(server.url) as client,
+    ):
+        return raised(InferenceServerException, client.infer, "small", [])
+
+
 @provokes("Docker cannot be had")
 def test_docker_cannot_be_had(engine, monkeypatch):
     engine.set(info=docker_tests.DOWN)
