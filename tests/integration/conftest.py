@@ -196,9 +196,8 @@ def traces():
 
     def traces(run_dir):
         folder = [run_dir] if run_dir.exists() else []
-        environments = supervisor.ENVIRONMENTS.glob(f"{supervisor.environments_prefix(run_dir)}*")
         memory = supervisor.SHARED_MEMORY.glob(f"{supervisor.shm_prefix(run_dir)}*")
-        return [*folder, *environments, *supervisor.processes_of(run_dir), *memory]
+        return [*folder, *supervisor.processes_of(run_dir), *memory]
 
     return traces
 

@@ -12,6 +12,7 @@ import pytest
 
 from serving_kit.errors import ServerError
 from serving_kit.server import TritonServer, embedded, runs, supervisor
+from serving_kit.server.supervisor import leftovers
 
 SECONDS = 60
 
@@ -86,9 +87,12 @@ def test_the_server_ends_with_its_owner(
 
 
 def test_processes_and_shared_memory_of_models_end_with_a_killed_owner(
-    is_clean, start_owner, tiny_repository, traces, wait_until
+    is_clean, start_owner, tiny_repository, traces, triton, wait_until
 ):
     owner, run_dir = start_owner(tiny_repository)
+    # By this the sweep of /tmp/python_env_* knows a Triton that lives.
+    started = triton(run_dir).create_time()
+    assert any(abs(start - started) < 1 for start in leftovers.python_backend_starts())
     assert list(supervisor.SHARED_MEMORY.glob(f"{supervisor.shm_prefix(run_dir)}*"))
     owner.kill()
     wait_until(lambda: not traces(run_dir))

@@ -3,7 +3,7 @@
 import pytest
 
 from serving_kit.errors import ServerError
-from serving_kit.server import TritonServer, choose, supervisor
+from serving_kit.server import TritonServer, choose
 from serving_kit.server.embedded import TRITON_VARIABLE, EmbeddedLauncher
 from serving_kit.server.spec import ServerSpec
 
@@ -89,16 +89,6 @@ def test_an_installed_triton_is_laid_out_with_its_own_stub(installed, tmp_path):
     stub = tmp_path / "run" / "backends" / "python" / "triton_python_backend_stub"
     assert stub.is_file() and not stub.is_symlink()
     assert (tmp_path / "run" / "backends" / "oneflow" / "model.py").is_file()
-
-
-def test_the_python_backend_names_its_folder_after_the_run(tmp_path):
-    """Or the package has another library by now, and the folder stays when Triton is killed."""
-    (tmp_path / "run").mkdir()
-    EmbeddedLauncher(ServerSpec(tmp_path, mode="local")).order(tmp_path / "run", (1, 2, 3))
-    library = (tmp_path / "run" / "backends" / "python" / "libtriton_python.so").read_bytes()
-    marked = f"/tmp/{supervisor.environments_prefix(tmp_path / 'run')}".encode()
-    assert len(marked) == len(b"/tmp/python_env_")
-    assert (library.count(b"/tmp/python_env_"), library.count(marked)) == (0, 1)
 
 
 def test_what_is_in_its_library_path_stays(installed, tmp_path, monkeypatch):

@@ -1,15 +1,17 @@
 """What the supervisor decides, as functions of data; no Triton is started."""
 
+import os
 import resource
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from serving_kit.server import supervisor
-from serving_kit.server.supervisor import alone, api, children, restarts, watch
+from serving_kit.server.supervisor import alone, api, children, leftovers, restarts, watch
 from serving_kit.server.triton_log import restarts_in
 
 UNLIMITED = resource.RLIM_INFINITY
@@ -115,6 +117,28 @@ def test_process_1_can_load_models_again_and_nobody_else():
     for mode in ("none", "poll", "explicit"):
         chosen = ["tritonserver", "--model-control-mode", mode]
         assert not any("load-model" in word for word in alone.completed(chosen))
+
+
+def test_folders_of_the_python_backend_that_no_living_triton_made_are_removed(
+    tmp_path, monkeypatch
+):
+    """One that is older than every Triton, and empty, is nobody's."""
+    monkeypatch.setattr(leftovers, "ENVIRONMENTS", tmp_path)
+    ages = {"python_env_old___": 50, "python_env_full__": 50, "python_env_young_": 10, "mine": 50}
+    for name, age in ages.items():
+        (tmp_path / name).mkdir()
+        if "full" in name:
+            (tmp_path / name / "environment").touch()
+        made = time.time() - age
+        os.utime(tmp_path / name, (made, made))
+    starts = [time.time() - 5, time.time() - 30]
+    monkeypatch.setattr(leftovers, "python_backend_starts", lambda: iter(starts))
+    leftovers.sweep_environments()
+    left = {folder.name for folder in tmp_path.iterdir()}
+    assert left == {"python_env_full__", "python_env_young_", "mine"}
+    starts.clear()
+    leftovers.sweep_environments()
+    assert {folder.name for folder in tmp_path.iterdir()} == {"python_env_full__", "mine"}
 
 
 @pytest.fixture

@@ -34,8 +34,6 @@ CPU_OPTIONS = (
     "--allow-gpu-metrics=false",
     "--pinned-memory-pool-byte-size=0",
 )
-#: The python backend's library, and the path that is compiled into it: see _mark_environments.
-PYTHON_BACKEND, ENVIRONMENTS_PATH = "libtriton_python.so", b"/tmp/python_env_"
 #: The python backend asks for 2 MiB for each model at its start, and more for large requests.
 SHARED_MEMORY_NEEDED = 16 << 20
 
@@ -159,23 +157,12 @@ def lay_out(run_dir: Path, model_repository: Path) -> Path:
     (run_dir / supervisor.TEMPORARY).mkdir()
     python = run_dir / "backends" / "python"
     shutil.copytree(_triton_home() / "backends" / "python", python)
-    _mark_environments(python / PYTHON_BACKEND, run_dir)
     if _stub().parent.name != "python":
         (python / _stub().name).symlink_to(_stub())
     (run_dir / "backends" / "oneflow").symlink_to(BACKENDS / "oneflow")
     link = run_dir / "models"
     link.symlink_to(model_repository)
     return link
-
-
-def _mark_environments(library: Path, run_dir: Path) -> None:
-    """Have the python backend name its folder in /tmp so that it is known whose it is.
-
-    The path is a constant of 16 bytes in the library, ``/tmp/python_env_``, to which six random
-    characters are added. A library without it, of another version, stays as it is.
-    """
-    marked = supervisor.ENVIRONMENTS / supervisor.environments_prefix(run_dir)
-    library.write_bytes(library.read_bytes().replace(ENVIRONMENTS_PATH, os.fsencode(marked)))
 
 
 def _variables() -> dict[str, str]:

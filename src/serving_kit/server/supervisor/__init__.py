@@ -17,7 +17,6 @@ from .api import CONTROL_HEADER
 from .events import LET_GO, READY
 from .leftovers import (
     CONTAINER_FILE,
-    ENVIRONMENTS,
     EXIT_CODE_FILE,
     LOG_FILE,
     PID_FILE,
@@ -25,7 +24,6 @@ from .leftovers import (
     SHARED_MEMORY,
     TEMPORARY,
     clean_up,
-    environments_prefix,
     processes_of,
     shm_prefix,
 )
@@ -36,7 +34,6 @@ from .web import request
 __all__ = [
     "CONTAINER_FILE",
     "CONTROL_HEADER",
-    "ENVIRONMENTS",
     "EXIT_CODE_FILE",
     "EXIT_TIMEOUT_SECONDS",
     "KILL_AFTER_SECONDS",
@@ -50,7 +47,6 @@ __all__ = [
     "STUB",
     "TEMPORARY",
     "clean_up",
-    "environments_prefix",
     "own",
     "processes_of",
     "request",

@@ -9,7 +9,7 @@ from . import restarts
 from .api import Api, option, to_load
 from .children import adopt_orphans, bury_orphans, end_orphans, prepare
 from .events import Events
-from .leftovers import sweep_shared_memory
+from .leftovers import sweep_environments, sweep_shared_memory
 from .stubs import LOOK_SECONDS, Stubs
 
 #: In Triton's environment: how often it was started again. The backend makes a metric of it.
@@ -141,6 +141,7 @@ def watch(triton: Triton, events: Events, stop_seconds: float, prefix: str | Non
         end_orphans()
         if prefix:
             sweep_shared_memory(prefix)
+        sweep_environments()
 
 
 def wait(events: Events, seconds: float) -> bool:
