@@ -66,6 +66,8 @@ def status(server, path, method="GET"):
 def test_open_to_the_network(run, port):
     output = run(commands()[0], port)
     assert "careful   whoever can reach this machine can use it: see docs/security.md" in output
+    (server,) = running_servers()
+    assert status(server, "/v2/models/any/infer", "POST") == 403
 
 
 def test_restricted_groups(run, port):

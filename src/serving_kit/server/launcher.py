@@ -4,6 +4,7 @@ import os
 import secrets
 import shlex
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +20,8 @@ SHARED_MEMORY_HEADER = "serving-kit-shared-memory"
 #: extension calls that a raw binary request.
 RAW_HEADER, RAW = "Inference-Header-Content-Length", "0"
 #: The parts of the HTTP API, but those closed anyway, whose requests Triton parses as JSON.
-JSON_GROUPS = "inference,trace,logging"
+JSON_GROUPS = ("inference", "trace", "logging")
+HTTP_OPTION, GRPC_OPTION = "--http-restricted-api", "--grpc-restricted-protocol"
 
 Ports = tuple[int, int, int]
 WantedPorts = tuple[int | None, int | None, int | None]
@@ -114,21 +116,22 @@ class Launcher(ABC):
         """
         if self.spec.json:
             return []
-        return [f"--http-restricted-api={JSON_GROUPS}:{RAW_HEADER}={RAW}"]
+        return self._closed(HTTP_OPTION, JSON_GROUPS, f"{RAW_HEADER}={RAW}")
 
     def closed(self, group: str, header: str, secret: str) -> list[str]:
-        """Return the options that close a group of the API to all without a header.
+        """Return the options that close a group of the API to all without a header."""
+        key = f"{header}={secret}"
+        return [*self._closed(HTTP_OPTION, [group], key), *self._closed(GRPC_OPTION, [group], key)]
 
-        Where the server was given such an option for the group, that is left alone.
+    def _closed(self, name: str, groups: Sequence[str], key: str) -> list[str]:
+        """Return an option that closes groups, but for those that the server was given one for.
+
+        Triton takes one option for a group.
         """
-        return [
-            f"{name}={group}:{header}={secret}"
-            for name in ("--http-restricted-api", "--grpc-restricted-protocol")
-            if not any(
-                option.startswith(f"{name}=") and group in groups_closed_by(option)
-                for option in self.spec.options
-            )
-        ]
+        given = [option for option in self.spec.options if option.startswith(f"{name}=")]
+        own = {group for option in given for group in groups_closed_by(option)}
+        left = ",".join(group for group in groups if group not in own)
+        return [f"{name}={left}:{key}"] if left else []
 
 
 @dataclass(frozen=True)
