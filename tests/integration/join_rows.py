@@ -1,0 +1,83 @@
+"""Run each graph of ``batch_graphs`` with several rows at once: ``join_rows.py FOLDER``.
+
+Prints a line of JSON: why those of ``MIXING`` cannot be batched, and for those of ``INDEPENDENT``
+the largest difference, at 2, 3 and 4 rows, from the rows alone, or why they cannot.
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+from batch_graphs import INDEPENDENT, MIXING, Function, rows
+from compare_engines import stay_on
+from export_graphs import save_graph
+from oneflow import nn
+
+from oneflow_backend.batch_axis import CannotBatch
+from oneflow_backend.graph_folder import read_graph_folder
+from oneflow_backend.job import read_job
+from oneflow_backend.rebatch import rebatch
+from oneflow_backend.saved_graph import SavedGraph
+
+ROWS = (2, 3, 4)
+
+
+def save(function, inputs, folder):
+    """Save a graph of a module or function, as it is: in training, or not."""
+    save_graph(function if isinstance(function, nn.Module) else Function(function), inputs, folder)
+
+
+def obstacle(folder):
+    """Return why the rows of a saved graph are not joined; "" if they are."""
+    try:
+        rebatch(read_job(read_graph_folder(folder)), 2)
+    except CannotBatch as reason:
+        return str(reason)
+    return ""
+
+
+def difference(folder, inputs):
+    """Return the largest difference of joined rows from the rows alone, or why there are none."""
+    cores = os.sched_getaffinity(0)
+    largest = 0.0
+    with SavedGraph(folder) as graph:
+        if not graph.one_by_one:  # the engine for graphs crashes on short ones where there are two
+            stay_on({min(cores)})
+        try:
+            for n in ROWS:
+                graph.add_batch(n)
+                arrays = [rows(array, n) for array in inputs]
+                alone = [graph(*(array[i : i + 1] for array in arrays)) for i in range(n)]
+                for found, *expected in zip(graph(*arrays), *alone, strict=True):
+                    largest = max(largest, relative(found, np.concatenate(expected)))
+        except CannotBatch as reason:
+            return str(reason)
+        finally:
+            stay_on(cores)
+    return largest
+
+
+def relative(found, expected):
+    if found.dtype.kind != "f":
+        return 0.0 if np.array_equal(found, expected) else np.inf
+    return float((np.abs(found - expected) / (np.abs(expected) + 1e-3)).max())
+
+
+def main(folder):
+    found = {"mixing": {}, "independent": {}}
+    for name, (_, function, *inputs) in MIXING.items():
+        save(function, inputs, folder / "mixing" / name)
+        found["mixing"][name] = obstacle(folder / "mixing" / name)
+    for name, (function, *inputs) in INDEPENDENT.items():
+        save(function, inputs, folder / "independent" / name)
+        found["independent"][name] = difference(folder / "independent" / name, inputs)
+    print(json.dumps(found), flush=True)
+
+
+if __name__ == "__main__":
+    (Path(sys.argv[1]) / "mixing").mkdir(parents=True)
+    (Path(sys.argv[1]) / "independent").mkdir()
+    main(Path(sys.argv[1]))
+    os._exit(0)  # past OneFlow's own end, which may hang
