@@ -42,6 +42,24 @@ class Function(nn.Module):
         return self.function(*self.layers, *inputs)
 
 
+class Several(nn.Module):
+    """The results of several modules or functions, which have so many inputs each."""
+
+    def __init__(self, functions, counts):
+        super().__init__()
+        self.parts = nn.ModuleList(
+            [f if isinstance(f, nn.Module) else Function(f) for f in functions]
+        )
+        self.counts = counts
+
+    def forward(self, *inputs):
+        results = []
+        for part, count in zip(self.parts, self.counts, strict=True):
+            results.append(part(*inputs[:count]))
+            inputs = inputs[count:]
+        return tuple(results)
+
+
 def training(function, *layers):
     """Forgets to call eval()."""
     return Function(function, *layers).train()
@@ -325,13 +343,13 @@ def part_of_channels(x):
 
 #: A module or function, and its inputs.
 INDEPENDENT = {
-    "softmax": (lambda x: flow.softmax(x, dim=1), ROW),
+    "softmax_of_features": (lambda x: flow.softmax(x, dim=1), ROW),
     "log_softmax_of_channels": (lambda x: flow.log_softmax(x, dim=1), PICTURE),
     "cumsum_along_time": (lambda x: flow.cumsum(x, 1), SEQUENCE),
     "cumsum_of_tokens": (lambda x: flow.cumsum(tokens(x), 1).reshape(1, 5, 8), SEQUENCE),
-    "sort": (lambda x: flow.sort(x, 1)[0], ROW),
-    "argsort": (lambda x: flow.argsort(x, 1), ROW),
-    "topk": (lambda x: flow.topk(x, 2, 1)[1], ROW),
+    "sort_of_features": (lambda x: flow.sort(x, 1)[0], ROW),
+    "argsort_of_features": (lambda x: flow.argsort(x, 1), ROW),
+    "topk_of_features": (lambda x: flow.topk(x, 2, 1)[1], ROW),
     "argmax_as_id": (
         Function(lambda e, x: e(x.argmax(dim=1, keepdim=True)), nn.Embedding(6, 4)),
         ROW,

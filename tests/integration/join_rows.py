@@ -1,6 +1,6 @@
-"""Run each graph of ``batch_graphs`` with several rows at once: ``join_rows.py FOLDER``.
+"""Run each graph of ``batch_graphs`` with several rows at once: ``join_rows.py FOLDER NAME ...``.
 
-Prints a line of JSON: why those of ``MIXING`` cannot be batched, and for those of ``INDEPENDENT``
+Prints a line of JSON: why those of ``MIXING`` cannot be batched, and for the others
 the largest difference, at 2, 3 and 4 rows, from the rows alone, or why they cannot.
 """
 
@@ -10,7 +10,8 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from batch_graphs import INDEPENDENT, MIXING, Function, rows
+from batch_graphs import INDEPENDENT, MIXING, Function, Several, rows
+from batch_operators import OPERATORS
 from compare_engines import stay_on
 from export_graphs import save_graph
 from oneflow import nn
@@ -22,6 +23,18 @@ from oneflow_backend.rebatch import rebatch
 from oneflow_backend.saved_graph import SavedGraph
 
 ROWS = (2, 3, 4)
+CASES = {**INDEPENDENT, **OPERATORS}
+
+
+def graph_of(name):
+    """Return a module or function, and its inputs, by a name or by several: ``gru+lstm``."""
+    if name in MIXING:
+        return MIXING[name][1:]
+    if name in CASES:
+        return CASES[name]
+    cases = [CASES[each] for each in name.split("+")]
+    inputs = [array for _, *arrays in cases for array in arrays]
+    return Several([case[0] for case in cases], [len(case) - 1 for case in cases]), *inputs
 
 
 def save(function, inputs, folder):
@@ -65,19 +78,22 @@ def relative(found, expected):
     return float((np.abs(found - expected) / (np.abs(expected) + 1e-3)).max())
 
 
-def main(folder):
+def main(folder, names):
     found = {"mixing": {}, "independent": {}}
-    for name, (_, function, *inputs) in MIXING.items():
-        save(function, inputs, folder / "mixing" / name)
-        found["mixing"][name] = obstacle(folder / "mixing" / name)
-    for name, (function, *inputs) in INDEPENDENT.items():
-        save(function, inputs, folder / "independent" / name)
-        found["independent"][name] = difference(folder / "independent" / name, inputs)
+    for name in names:
+        function, *inputs = graph_of(name)
+        if name in MIXING:
+            save(function, inputs, folder / "mixing" / name)
+            found["mixing"][name] = obstacle(folder / "mixing" / name)
+        else:
+            save(function, inputs, folder / "independent" / name)
+            found["independent"][name] = difference(folder / "independent" / name, inputs)
     print(json.dumps(found), flush=True)
 
 
 if __name__ == "__main__":
-    (Path(sys.argv[1]) / "mixing").mkdir(parents=True)
-    (Path(sys.argv[1]) / "independent").mkdir()
-    main(Path(sys.argv[1]))
+    where = Path(sys.argv[1])
+    (where / "mixing").mkdir()
+    (where / "independent").mkdir()
+    main(where, sys.argv[2:])
     os._exit(0)  # past OneFlow's own end, which may hang

@@ -57,6 +57,9 @@ class _Walk:
                 self._set_batch(op.name, op.output_conf)
             elif op.HasField("user_conf"):
                 self._follow(op)
+            elif not op.HasField("variable_conf"):
+                kind = op.WhichOneof("op_type").removesuffix("_conf")
+                raise CannotBatch(f"{kind} {op.name!r} is not known to treat rows independently")
 
     def _set_batch(self, name: str, conf) -> None:
         dims = conf.blob_conf.shape.dim
