@@ -30,11 +30,11 @@ SOME_MIXING = [
     "noise", "tokens_cumsum", "tokens_attention", "tokens_conv", "tokens_gather",
     "transposed_sum", "gram_matrix", "equal_ids", "first_row_by_number", "int32_sum",
 ]  # fmt: skip
-#: In the default tier: two graphs of many ways to look like that, as each engine runs one.
+#: In the default tier: one graph of many ways to look like that.
 SOME_INDEPENDENT = [
     "argmax_as_id+bn_of_tokens+instance_norm+position_table+class_token+masked_attention+gru"
-    "+transposed_and_back+windows+chosen_features",
-    "cumsum_of_tokens+part_of_channels+gather_features+scatter_features+integers",
+    "+transposed_and_back+windows+chosen_features+cumsum_of_tokens+part_of_channels"
+    "+scatter_features+integers",
 ]
 #: Graphs of several, as loading a model takes seconds.
 TOGETHER = [
