@@ -101,7 +101,7 @@ def served(everything, model_called):
 
     def serve(name, kind):
         folder, _ = everything
-        model = model_called(name.partition("+")[0])
+        model = model_called("_".join(name.split("+")[:2]))
         (model.folder / "1").mkdir(parents=True)
         (folder / kind / name).rename(model.folder / "1" / "model")
         model.write_config(

@@ -72,7 +72,7 @@ class Operator:
         """Return the first tensor of an argument."""
         return next(tensor for tensor in self.inputs if tensor.key == key)
 
-    def all_at(self, dim: int, repeat: Mapping[int, int] | None = None) -> Rows:
+    def all_at(self, dim: int | None, repeat: Mapping[int, int] | None = None) -> Rows:
         """All outputs carry the batch in one dimension."""
         return Rows((dim,) * len(self.outputs), repeat or {})
 

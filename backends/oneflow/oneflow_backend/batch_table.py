@@ -70,7 +70,7 @@ RULES: dict[str, Rule] = {
     "binary_cross_entropy_with_logits": values.beside("pos_weight"),
     "broadcast_like": places.broadcast_like,
     "broadcast_matmul": values.matmul,
-    "cast_like": values.like("in", "dtype_like"),
+    "cast_like": values.cast_like,
     "concat": places.concat,
     "cumprod": values.along("dim"),
     "cumsum": values.along("dim"),

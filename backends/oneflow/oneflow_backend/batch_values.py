@@ -44,14 +44,9 @@ def _check_rows(op: Operator, repeat: dict[int, int], shared: tuple[str, ...]) -
             raise op.refuse(f"takes {tensor.key} {list(tensor.shape)}, which is not one row's")
 
 
-def like(key: str, example: str) -> Rule:
-    """Elementwise on ``key``; of ``example`` only the data type counts."""
-
-    def rule(op: Operator) -> Rows:
-        return op.all_at(op.input(key).dim)
-
-    del example
-    return rule
+def cast_like(op: Operator) -> Rows:
+    """Elementwise on ``in``; only the data type of ``dtype_like`` counts."""
+    return op.all_at(op.input("in").dim)
 
 
 def along(attribute: str) -> Rule:
@@ -86,16 +81,13 @@ def roll(op: Operator) -> Rows:
     return op.all_at(tensor.dim)
 
 
-def before_last(count: int, *shared: str) -> Rule:
-    """Along the last ``count`` dimensions, whatever becomes of them; those before them stay.
-
-    ``shared`` are arguments that are the same for all rows.
-    """
+def before_last(count: int) -> Rule:
+    """Along the last ``count`` dimensions, whatever becomes of them; those before them stay."""
 
     def rule(op: Operator) -> Rows:
         if any(tensor.dim >= tensor.rank - count for tensor in op.carrying):
             raise op.refuse(WORKS_ALONG)
-        return side_by_side(op, shared)
+        return side_by_side(op)
 
     return rule
 
