@@ -8,8 +8,8 @@ from oneflow.core.job.job_pb2 import Job
 from oneflow.core.operator.op_conf_pb2 import OperatorConf
 
 from oneflow_backend.job import inputs_of, outputs_of, place
+from oneflow_backend.mlir import operators
 
-_NAME = re.compile(r'\bop_name = "([^"]*)"')
 _TENSOR = re.compile(r"tensor<((?:\d+x)*)(\w+)>")
 #: MLIR's names of the data types, with OneFlow's numbers (data_type.proto).
 _NUMBERS = {"f32": 2, "f64": 3, "si8": 4, "si32": 5, "si64": 6, "ui8": 7, "f16": 9, "i1": 12}
@@ -42,10 +42,9 @@ def infer_types(op: OperatorConf, inputs: list[Type]) -> list[Type]:
 def _read_types(text: str) -> dict[str, list[Type]]:
     """Return the types of what every operator answers, from MLIR: one operator a line."""
     types = {}
-    for line in text.splitlines():
-        if name := _NAME.search(line):
-            found = _TENSOR.findall(line.rpartition(" -> ")[2])
-            types[name[1]] = [(tuple(map(int, dims.split("x")[:-1])), kind) for dims, kind in found]
+    for op in operators(text):
+        found = _TENSOR.findall(op.line.rpartition(" -> ")[2])
+        types[op.name] = [(tuple(map(int, dims.split("x")[:-1])), kind) for dims, kind in found]
     return types
 
 
