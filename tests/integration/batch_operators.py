@@ -1,4 +1,4 @@
-"""Operators with a rule for a batch that no graph of ``batch_graphs`` has, each in a small case.
+"""Operators with a rule for a batch that the other graphs have not, each in a small case.
 
 ``OPERATORS`` has, by name, a module or function and its inputs, each an array for one row; none
 mixes rows.
@@ -6,7 +6,7 @@ mixes rows.
 
 import numpy as np
 import oneflow as flow
-from batch_graphs import PICTURE, ROW, SEQUENCE, Function, constant, floats, ids, indices, positive
+from batch_cases import PICTURE, ROW, SEQUENCE, Function, constant, floats, ids, indices, positive
 from oneflow import _C, nn
 from oneflow.nn import functional
 

@@ -1,4 +1,4 @@
-"""Run each graph of ``batch_graphs`` with several rows at once: ``join_rows.py FOLDER NAME ...``.
+"""Run graphs with several rows at once: ``join_rows.py FOLDER NAME ...``.
 
 Prints a line of JSON: why those of ``MIXING`` cannot be batched, and for the others
 the largest difference, at 2, 3 and 4 rows, from the rows alone, or why they cannot.
@@ -10,7 +10,9 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from batch_graphs import INDEPENDENT, MIXING, Function, Several, rows
+from batch_cases import Function, Several, rows
+from batch_independent import INDEPENDENT
+from batch_mixing import MIXING
 from batch_operators import OPERATORS
 from export_graphs import save_graph
 from oneflow import nn

@@ -1,6 +1,6 @@
 """Rows are joined where operators treat them independently, and nowhere else.
 
-``batch_graphs`` has graphs that mix rows, and graphs that only look as if they did.
+``batch_mixing`` has graphs that mix rows, ``batch_independent`` graphs that look as if they did.
 """
 
 import json
@@ -11,7 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from batch_graphs import INDEPENDENT, MIXING, rows
+from batch_cases import rows
+from batch_independent import INDEPENDENT
+from batch_mixing import MIXING
 from batch_operators import OPERATORS
 from join_rows import graph_of
 
