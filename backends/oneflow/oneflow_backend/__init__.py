@@ -6,8 +6,8 @@
 - ``isolation`` keeps the graph in a process of its own: ``worker_process`` is this process seen
   from outside, ``worker`` what runs in it, ``shared_tensors`` the memory of both;
 - ``saved_graph`` runs the graph there, ``one_by_one`` operator by operator; ``rebatch`` rewrites it
-  for more rows at once, ``proof`` compares that with single rows; ``job`` and ``topological`` serve
-  both;
+  for more rows at once, by the rules of ``batch_table`` and by ``shape_inference``; ``proof``
+  compares that with single rows; ``job`` and ``topological`` serve all of them;
 - ``openblas`` chooses the kernels for this CPU.
 
 Triton's side is ``model.py`` in the folder above. Notebooks and the kit import the same package.

@@ -41,3 +41,10 @@ def in_order(job: Job) -> list[OperatorConf]:
     place = {op.name: i for i, op in enumerate(ops)}
     needs = [{place[lbn.partition("/")[0]] for *_, lbn in inputs_of(op)} for op in ops]
     return [ops[i] for i in topological.in_order(needs, range(len(ops)))]
+
+
+def place(job: Job, names: list[str], where) -> None:
+    """Put operators of a job on the devices of a ``ParallelConf``."""
+    group = job.placement.placement_group.add()
+    group.op_set.op_name.extend(names)
+    group.parallel_conf.CopyFrom(where)

@@ -31,6 +31,12 @@ NOT_ON_THE_PAGE = {
     "src/serving_kit/client/perf_analyzer.py": "of the tool of lesson 08; see its own tests",
     "src/serving_kit/client/uploads.py": "limits of demo.zip; see its own tests",
     "backends/oneflow/oneflow_backend/rebatch.py": "the reasons in one sentence that is there",
+    "backends/oneflow/oneflow_backend/batch_axis.py": "the same",
+    "backends/oneflow/oneflow_backend/batch_places.py": "the same",
+    "backends/oneflow/oneflow_backend/batch_table.py": "the same",
+    "backends/oneflow/oneflow_backend/batch_values.py": "the same",
+    "backends/oneflow/oneflow_backend/shape_inference.py": "the same",
+    "backends/oneflow/oneflow_backend/proof.py": "needs an operator whose kernel is wrong",
 }
 #: Words of errors that are only a part of a sentence on the page, or none for a learner, and why.
 PARTS = {
