@@ -168,7 +168,21 @@ def tiny_repository(tmp_path):
 
 @pytest.fixture
 def port():
-    """The first of three ports in a row, for HTTP, gRPC and metrics, that nobody else is given.
+    """The first of three ports in a row, for HTTP, gRPC and metrics, that nobody else is given."""
+    with three_ports() as first:
+        yield first
+
+
+@pytest.fixture
+def other_port():
+    """The same, for a second server."""
+    with three_ports() as first:
+        yield first
+
+
+@contextlib.contextmanager
+def three_ports():
+    """Hold three ports in a row that are free; give the first.
 
     They stay bound, by sockets that do not listen. As long as each has SO_REUSEADDR, as Triton's
     and the kit's have, the kernel lets another socket have such a port by its number; but it

@@ -10,7 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import oneflow as flow
 import pytest
+import tritonclient.grpc as grpcclient
 from oneflow import nn
+from tritonclient.utils import InferenceServerException
 
 from serving_kit.server.ports import HOST
 
@@ -97,7 +99,7 @@ class Load:
         (Sums, 400),
         # Without its core of its own OneFlow crashed within some thousand runs.
         pytest.param(Sums, 20_000, marks=pytest.mark.long),
-        pytest.param(Product, 5_000, marks=pytest.mark.long),
+        pytest.param(Product, 100_000, marks=pytest.mark.long),
     ],
 )
 def test_a_short_graph_responds_to_every_request(empty_model, save_graph, graph, requests):
@@ -108,10 +110,13 @@ def test_a_short_graph_responds_to_every_request(empty_model, save_graph, graph,
 
     def count_wrong(seed):
         rng, wrong = np.random.default_rng(seed), 0
-        for _ in range(requests // CLIENTS):
-            x = rng.integers(-9, 9, (1, 4)).astype(np.float32)  # sums of these are exact
-            expected = np.cumsum(x * W, 1) if graph is Sums else x * W
-            wrong += not np.array_equal(empty_model.send(x)["OUTPUT_0"], expected)
+        with grpcclient.InferenceServerClient(empty_model.server.grpc_url) as client:
+            for _ in range(requests // CLIENTS):
+                x = rng.integers(-9, 9, (1, 4)).astype(np.float32)  # sums of these are exact
+                expected = np.cumsum(x * W, 1) if graph is Sums else x * W
+                tensor = grpcclient.InferInput("INPUT_0", x.shape, "FP32").set_data_from_numpy(x)
+                response = client.infer(empty_model.name, [tensor])
+                wrong += not np.array_equal(response.as_numpy("OUTPUT_0"), expected)
         return wrong
 
     with ThreadPoolExecutor(CLIENTS) as pool:
@@ -144,6 +149,49 @@ def test_a_worker_that_is_killed_costs_no_request(tiny_model, tiny, kills):
             load.wait_until(lambda dead=worker: tiny_model.workers() not in ([], [dead]))
             load.wait_for_new_requests()
         assert restarts(tiny_model) >= kills
+
+
+def test_a_stub_that_is_killed_costs_the_other_instance_nothing(make_tiny_model, tiny):
+    """Its own requests fail; the model is there all the time, and has two new instances then."""
+    model = make_tiny_model(tiny.CONFIG.replace("kind:", "count: 2 kind:"))
+    model.load()
+    workers = model.workers()
+    assert len(workers) == 2
+    seen = []
+
+    def send(i):
+        x = np.float32([[i, 1, -1]])
+        tensor = grpcclient.InferInput("INPUT_0", x.shape, "FP32").set_data_from_numpy(x)
+        try:
+            # HTTP would share its threads with the request to load the model.
+            y = clients[i].infer(model.name, [tensor]).as_numpy("OUTPUT_0")
+        except InferenceServerException as error:
+            seen.append(error.message())
+        else:
+            assert np.allclose(y, tiny.expected(x), rtol=1e-5)
+            seen.append("")
+
+    def is_loaded_again():
+        return f"{model.name} is loaded again" in model.server.log()
+
+    with contextlib.ExitStack() as stack:
+        url = model.server.grpc_url
+        clients = [
+            stack.enter_context(grpcclient.InferenceServerClient(url)) for _ in range(CLIENTS)
+        ]
+        load = stack.enter_context(Load(send, CLIENTS))
+        load.wait_for_new_requests()
+        workers[0].parent().kill()
+        begin = len(seen)
+        load.wait_until(is_loaded_again)
+        end = len(seen)
+        load.wait_until(lambda: len({*model.workers()} - {*workers}) == 2)
+        load.wait_for_new_requests()
+    assert "" in seen[begin:end]
+    assert {re.sub(r"model_\d+_\d(_\d)?", "<name>", text) for text in seen} <= {
+        "", "Stub process '<name>' is not healthy."
+    }  # fmt: skip
+    model.unload()
 
 
 def test_a_worker_that_hangs_is_replaced(tiny_model, tiny):

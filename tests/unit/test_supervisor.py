@@ -11,7 +11,15 @@ from pathlib import Path
 import pytest
 
 from serving_kit.server import supervisor
-from serving_kit.server.supervisor import alone, api, children, leftovers, restarts, watch
+from serving_kit.server.supervisor import (
+    alone,
+    api,
+    children,
+    leftovers,
+    restarts,
+    stubs,
+    watch,
+)
 from serving_kit.server.triton_log import restarts_in
 
 UNLIMITED = resource.RLIM_INFINITY
@@ -139,6 +147,31 @@ def test_folders_of_the_python_backend_that_no_living_triton_made_are_removed(
     starts.clear()
     leftovers.sweep_environments()
     assert {folder.name for folder in tmp_path.iterdir()} == {"python_env_full__", "mine"}
+
+
+#: A stub that works for half a second, and then does nothing.
+WORK = "import time\nwhile time.process_time() < 0.5: pass\ntime.sleep(600)\n"
+
+
+def test_a_process_of_a_replaced_model_is_ended_once_it_does_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(stubs, "IDLE_SECONDS", 1)
+    monkeypatch.setattr(stubs, "IDLE_TICKS", 0)
+    program = tmp_path / "model" / "1" / "model.py"
+    program.parent.mkdir(parents=True)
+    program.write_text(WORK)
+    start = f"(exec -a /any/{supervisor.STUB} {sys.executable} {program}) & echo $!; wait"
+    with subprocess.Popen(["bash", "-c", start], stdout=subprocess.PIPE) as triton:
+        pid = int(triton.stdout.readline())
+        triton_stubs = stubs.Stubs(triton.pid, {}, sys.stderr.buffer)
+        while pid not in triton_stubs._models:
+            triton_stubs.look()
+        triton_stubs._replaced.add(pid)
+        ticks = 0
+        while triton.poll() is None:
+            ticks = stubs.ticks_of(pid) or ticks
+            triton_stubs.look()
+            time.sleep(0.02)
+    assert ticks >= 0.4 * os.sysconf("SC_CLK_TCK")
 
 
 @pytest.fixture

@@ -25,6 +25,12 @@ DEAD_SECONDS = 0.25
 #: the first message of a process it waits without a limit, and so for ever if that dies before.
 HANG_SECONDS = 5
 LOAD_SECONDS = 600
+#: Triton 2.51 keeps a model of which a request failed for a dead process, with all its other
+#: processes, also when a new one took its place. They are ended when they did nothing for so long:
+#: a client of theirs has given up by then, too.
+IDLE_SECONDS = 60
+#: What counts as nothing, in ticks of the processor's time.
+IDLE_TICKS = os.sysconf("SC_CLK_TCK") // 10
 #: A model that cannot be loaded is tried again after this time, and twice, four times ... as long.
 PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 1, 64
 STUB = "triton_python_backend_stub"
@@ -42,6 +48,8 @@ class Stubs:
         self._replaced: set[int] = set()
         #: The models that are being loaded again, and the processes that each had before.
         self._loading: dict[str, set[int]] = {}
+        #: The living processes of models that were replaced: their ticks, and since when.
+        self._retired: dict[int, tuple[int, float]] = {}
         self._count = 0
 
     def look(self) -> None:
@@ -49,12 +57,15 @@ class Stubs:
         now, children = time.monotonic(), set(children_of(self._triton))
         dead = set(filter(self._is_dead, children))
         # The number of a process that is gone may be given again.
-        self._replaced &= dead
+        self._replaced &= children
+        self._retired = {pid: seen for pid, seen in self._retired.items() if pid in children}
         self._models = {pid: name for pid, name in self._models.items() if pid in children}
         self._dead_since = {pid: self._dead_since.get(pid, now) for pid in dead}
         for pid, since in self._dead_since.items():
             if now - since >= DEAD_SECONDS and pid not in self._replaced:
                 self._mend(pid, now)
+        for pid in self._replaced - dead:
+            self._end_if_idle(pid, now)
 
     def _is_dead(self, pid: int) -> bool:
         """Tell whether a child of Triton died; note the model of a stub that lives."""
@@ -74,10 +85,8 @@ class Stubs:
         if model and model not in self._loading:
             self._loading[model] = {other for other, name in self._models.items() if name == model}
             threading.Thread(target=self._reload, args=(model,), daemon=True).start()
-        elif now - self._dead_since[pid] >= HANG_SECONDS and pid not in self._loading.get(
-            model, ()
-        ):
-            self._end_triton()
+        elif pid not in self._loading.get(model, ()):
+            self._end_triton_if_it_waits(pid, now)
 
     def _reload(self, model: str) -> None:
         if config := self._config_of(model):
@@ -100,6 +109,15 @@ class Stubs:
             if not Path(f"/proc/{self._triton}").exists():
                 return
         self._say(f"{model} is loaded again")
+
+    def _end_if_idle(self, pid: int, now: float) -> None:
+        ticks = ticks_of(pid)
+        before, since = self._retired.setdefault(pid, (ticks, now))
+        if ticks - before > IDLE_TICKS:
+            self._retired[pid] = ticks, now
+        elif now - since >= IDLE_SECONDS:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
     def _config_of(self, model: str) -> dict | None:
         """Return the configuration of a model that is served; None of any other."""
@@ -136,6 +154,10 @@ class Stubs:
         if any(map(self._is_dead, pids)):
             self._end_triton()
 
+    def _end_triton_if_it_waits(self, pid: int, now: float) -> None:
+        if now - self._dead_since[pid] >= HANG_SECONDS:
+            self._end_triton()
+
     def _end_triton(self) -> None:
         self._say("a process died as it loaded a model, and Triton waits for it; ending Triton")
         with contextlib.suppress(ProcessLookupError):
@@ -145,3 +167,14 @@ class Stubs:
         # In the manner of Triton's own lines, at the end of its log.
         self._log.write(f"W supervisor: {text}\n".encode())
         self._log.flush()
+
+
+def ticks_of(stub: int) -> int:
+    """Return how much of the processor's time a stub and its children have had; 0 if it is gone."""
+    ticks = 0
+    with contextlib.suppress(OSError):
+        for pid in (stub, *children_of(stub)):
+            # After the name, in brackets, user and system time are the 12th and 13th field.
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            ticks += int(fields[11]) + int(fields[12])
+    return ticks
