@@ -54,6 +54,7 @@ def test_what_it_cannot_do_is_told(loading_server):
         analyze("nobody", ROW, loading_server.grpc_url)
 
 
+@pytest.mark.long
 def test_shared_memory_that_is_closed_is_told(loading_server, make_tiny_model):
     model = make_tiny_model()
     model.load()
