@@ -30,7 +30,7 @@ def processes(server: TritonServer) -> dict[str, psutil.Process]:
     for pid in supervisor.processes_of(server.run_dir):
         process = psutil.Process(pid)
         words = " ".join(process.cmdline()[:2])
-        for kind in ("tritonserver", supervisor.STUB, "worker.py", "supervisor.py"):
+        for kind in ("tritonserver", supervisor.STUB, "worker.py", "supervisor"):
             if f"/{kind}" in words:
                 found[kind.removesuffix(".py")] = process
                 break

@@ -331,6 +331,18 @@ def test_the_process_that_serves_a_model_dies(
         assert infer_tiny(server) == good
 
 
+def test_a_process_dies_where_configurations_are_closed(
+    is_clean, tiny_repository, processes_named, wait_until
+):
+    closed = "--http-restricted-api=model-config:admin-key=x"
+    with TritonServer(tiny_repository, options=[closed]) as server:
+        good = infer_tiny(server)
+        processes_named(server.run_dir, supervisor.STUB)[0].kill()
+        wait_until(lambda: "tiny is loaded again" in server.log())
+        assert infer_tiny(server) == good
+        assert not server.restarts()
+
+
 def test_a_client_that_keeps_its_connection_does_not_hold_the_server(is_clean, empty_repository):
     server = TritonServer(empty_repository).start()
     connection = http.client.HTTPConnection(HOST, server.ports[0])

@@ -34,6 +34,8 @@ IDLE_TICKS = os.sysconf("SC_CLK_TCK") // 10
 #: A model that cannot be loaded is tried again after this time, and twice, four times ... as long.
 PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 1, 64
 STUB = "triton_python_backend_stub"
+#: Statuses of HTTP: the second is that of a part of the API that is closed.
+OK, CLOSED = 200, 403
 
 
 class Stubs:
@@ -89,7 +91,8 @@ class Stubs:
             self._end_triton_if_it_waits(pid, now)
 
     def _reload(self, model: str) -> None:
-        if config := self._config_of(model):
+        config = self._config_of(model)
+        if config is not None:
             self._say(f"the process that serves {model} died; loading {model} again")
             self._load_until_it_is_there(model, config)
             self._replaced |= self._loading[model]
@@ -120,26 +123,34 @@ class Stubs:
                 os.kill(pid, signal.SIGKILL)
 
     def _config_of(self, model: str) -> dict | None:
-        """Return the configuration of a model that is served; None of any other."""
+        """Return the configuration of a model that is served; None of any other.
+
+        It is empty where Triton was started with that part of its API closed.
+        """
         with contextlib.suppress(OSError):
             status, text = self._request(f"/v2/models/{model}/config")
-            return json.loads(text) if status == 200 else None
+            return json.loads(text) if status == OK else {} if status == CLOSED else None
         return None
 
     def _why_not_loaded(self, model: str, config: dict) -> str:
         """Load a model again; return why that could not be done, or an empty text.
 
         Triton loads a model that it has loaded only if the configuration differs. The entry by
-        which it does here means nothing to the python backend.
+        which it does here means nothing to the python backend. Where the configuration is not
+        known, the model is unloaded first.
         """
-        self._count += 1
-        config["cc_model_filenames"] = {"loaded_again": str(self._count)}
-        body = json.dumps({"parameters": {"config": json.dumps(config)}})
+        body, path = "{}", f"/v2/repository/models/{model}"
+        if config:
+            self._count += 1
+            config["cc_model_filenames"] = {"loaded_again": str(self._count)}
+            body = json.dumps({"parameters": {"config": json.dumps(config)}})
         try:
-            status, text = self._request(f"/v2/repository/models/{model}/load", body)
+            if not config:
+                self._request(f"{path}/unload", "{}")
+            status, text = self._request(f"{path}/load", body)
         except OSError as error:
             return str(error)
-        return "" if status == 200 else text
+        return "" if status == OK else text
 
     def _request(self, path: str, body: str | None = None) -> tuple[int, str]:
         name, value = self._control["header"]
