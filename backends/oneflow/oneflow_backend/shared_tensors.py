@@ -27,6 +27,8 @@ def runs_of(begin: int, rows: int, plans: Sequence[int]) -> list[tuple[int, int]
         rows: the one after the last.
         plans: numbers of rows that have a plan, the largest first; 1 is the last.
     """
+    if rows - begin in plans:  # without a microsecond's delay
+        return [(begin, rows)]
     runs = []
     while begin < rows:
         end = begin + next(n for n in plans if n <= rows - begin)
