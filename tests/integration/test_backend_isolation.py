@@ -161,6 +161,25 @@ parent.send"""
     ]
 
 
+@pytest.mark.parametrize("crashes", [1, 2])
+def test_a_trial_that_may_have_crashed_by_chance_is_made_once_more(make_graph, tmp_path, crashes):
+    crash = f"""\
+from pathlib import Path
+count = Path({str(tmp_path / "crashes")!r})
+if "zeros" not in order["left_out"]:
+    parent.send(b'{{"trial": "zeros", "runs": 1}}')
+    count.open("a").write("x")
+    if count.stat().st_size <= {crashes}:
+        os.kill(os.getpid(), 11)
+    parent.send(b'{{"trial": ""}}')
+parent.send"""
+    (tmp_path / "worker.py").write_text(WORKER.replace("parent.send", crash, 1))
+    graph, log = make_graph()
+    graph.run(1)
+    assert len(log) == crashes
+    assert ["which is left out" in line for line in log] == [False, True][:crashes]
+
+
 def test_poison_is_tried_as_often_as_told(make_graph):
     graph, _ = make_graph(retries=2)
     with pytest.raises(WorkerDied, match="died 3 times over this request: OneFlow ended its"):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from oneflow_backend.complaints import explain, explain_error
+from oneflow_backend.complaints import by_chance, explain, explain_error
 
 SEEN = {
     "inv_kernels.cpp:58] (Batch element 0): the inversion could not be completed because the input "
@@ -55,12 +55,20 @@ def test_a_check_that_fails_in_a_run(line):
         (-9, "", "it was killed from outside (SIGKILL), as the kernel does when memory runs"),
         (-8, "", "a whole number was divided by zero (SIGFPE); check the divisors"),
         (-11, "", "OneFlow itself crashed (SIGSEGV), which it does now and then on short graphs"),
+        (-6, "double free or corruption (out)\n", "OneFlow itself crashed, which it does now and"),
         (-6, "", "OneFlow ended its process (signal 6), and did not say why"),
         (3, "Traceback:\nValueError: no\n", "OneFlow ended its process (exit code 3), and did not"),
     ],
 )  # fmt: skip
 def test_how_a_process_ends(code, text, begins):
     assert explain(code, text, running=True)[0].startswith(begins)
+
+
+def test_which_ends_may_be_chance():
+    assert by_chance(-11, "") and by_chance(-6, "free(): invalid pointer\n")
+    assert not by_chance(-6, f"{FATAL}one_hot_kernel.cpp:51] Check failed") and not by_chance(
+        -9, ""
+    )
 
 
 @pytest.mark.parametrize(

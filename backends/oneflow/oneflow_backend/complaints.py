@@ -5,6 +5,7 @@ idx < depth (5 vs. 3)". The source file that it names tells which operator that 
 """
 
 import re
+import signal
 from dataclasses import dataclass
 
 #: How glog begins the line over which a process ends: level, date, time, thread, file:line].
@@ -27,11 +28,16 @@ class Known:
     sentence: str
 
 
+_CRASH = "OneFlow itself crashed"
+_NOW_AND_THEN = "which it does now and then on short graphs; send the request again"
+#: What glibc says of memory that such a crash has spoilt.
+_SPOILT = r"double free or corruption|free\(\): |malloc\(\)|corrupted |munmap_chunk\(\)"
 _MEMORY = (
     "there is not enough memory for the graph's results; free memory on this machine, serve fewer "
     "models or instances, or export the graph for smaller inputs"
 )
 KNOWN = (
+    Known(_SPOILT, f"{_CRASH}, {_NOW_AND_THEN}"),
     Known(
         r"(\w+) not a attr name for op: broadcast_isclose_neq_nan",
         "OneFlow 0.9.0 saves the operator isclose so that it cannot load it again; write "
@@ -88,8 +94,7 @@ KNOWN_SIGNALS = {
     8: "a whole number was divided by zero (SIGFPE); check the divisors among the inputs",
     9: "it was killed from outside (SIGKILL), as the kernel does when memory runs out; free memory "
     "on this machine, or serve fewer models or instances",
-    11: "OneFlow itself crashed (SIGSEGV), which it does now and then on short graphs; send the "
-    "request again",
+    11: f"{_CRASH} (SIGSEGV), {_NOW_AND_THEN}",
     15: "it was ended from outside (SIGTERM)",
 }
 
@@ -129,6 +134,11 @@ def explain(code: int, text: str, *, running: bool) -> tuple[str, str]:
         return KNOWN_SIGNALS[-code], words
     how = f"signal {-code}" if code < 0 else f"exit code {code}"
     return f"OneFlow ended its process ({how}), and did not say why in words for users", words
+
+
+def by_chance(code: int, text: str) -> bool:
+    """Return whether a process that ended so may not end the next time that it does the same."""
+    return code == -signal.SIGSEGV or (code == -signal.SIGABRT and bool(re.search(_SPOILT, text)))
 
 
 def explain_error(error: Exception) -> tuple[str, str]:
@@ -176,6 +186,7 @@ def _last_words(text: str, code: int) -> str:
         for line in lines
         if _FATAL.match(line) or "Check failed" in line or "error:" in line or "what():" in line
         or "terminate called" in line
+        or re.match(_SPOILT, line)
     ]  # fmt: skip
     if code > 0 and not complaints:
         complaints = lines[-1:]

@@ -167,9 +167,10 @@ class IsolatedGraph:
         """Start a worker.
 
         What it was trying when it died or hung is left out at the next start, at last all trials;
-        without such a reason it is tried twice more.
+        without such a reason it is tried twice more, and after a crash of the kind that short
+        graphs have, the same trial is made once more.
         """
-        tries_left = 2
+        tries_left, again = 2, set()
         while True:
             worker = WorkerProcess(self._order)
             with self._changed:
@@ -187,9 +188,10 @@ class IsolatedGraph:
                     raise WorkerError(
                         f"OneFlow's process died while it loaded the graph: {death}", death.words
                     ) from None
-                if worker.trial:
+                if worker.trial and (not death.by_chance or worker.trial in again):
                     self._leave_out(worker.trial, death)
                 else:
+                    again.add(worker.trial)
                     self._log(f"OneFlow's process died while it loaded the graph, and another is "
                               f"started: {death.for_log}")  # fmt: skip
                 continue

@@ -44,11 +44,14 @@ class WorkerDied(WorkerError):
 
     Args:
         by_itself: whether it ended by an exit code, as the next one would.
+        by_chance: whether the next one may not end over the same thing.
     """
 
-    def __init__(self, why: str, words: str = "", *, by_itself: bool = False):
+    def __init__(
+        self, why: str, words: str = "", *, by_itself: bool = False, by_chance: bool = False
+    ):
         super().__init__(why, words)
-        self.by_itself = by_itself
+        self.by_itself, self.by_chance = by_itself, by_chance
 
 
 class WorkerProcess:
@@ -160,7 +163,8 @@ class WorkerProcess:
             return WorkerDied("it closed its socket")
         text = os.pread(self._words, 1 << 20, 0).decode(errors="replace")
         why, words = complaints.explain(code, text, running=self._loaded or bool(self.trial))
-        return WorkerDied(why, words, by_itself=code > 0)
+        by_chance = complaints.by_chance(code, text)
+        return WorkerDied(why, words, by_itself=code > 0, by_chance=by_chance)
 
     def kill(self) -> None:
         """End the process, even one that is stopped."""
