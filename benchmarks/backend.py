@@ -25,7 +25,7 @@ ISOLATION_RUNS = 300
 TEXT = f"""\
 Without Triton. *x + 1* is a graph that does next to nothing to a 1x3x{SIZE}x{SIZE} image, so what
 it takes is the way there and back. A plan is what the backend prepares for a number of rows;
-loading includes the proof that a batch gives each row's own answer."""
+loading includes the verification that a batch gives each row's own result."""
 
 
 def measure(rounds: int, batch_sizes: list[list[int]]) -> Section:

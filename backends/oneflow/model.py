@@ -23,6 +23,7 @@ import triton_python_backend_utils as pb_utils
 
 from oneflow_backend.graph_folder import GraphFolder, GraphFolderError, read_graph_folder
 from oneflow_backend.isolation import GraphRefused, IsolatedGraph
+from oneflow_backend.joining import run_all
 from oneflow_backend.model_config import check_config, complete, read_settings
 from oneflow_backend.training_mode import training_warning
 from oneflow_backend.worker_process import WorkerDied, WorkerError
@@ -116,10 +117,13 @@ class TritonPythonModel:
                 good.append((i, self._inputs_of(request)))
             except RequestError as error:
                 responses[i] = _error(str(error), pb_utils.TritonError.INVALID_ARG)
-        groups = self._groups(good)
-        for group in groups:
-            for i, response in self._answer_together(group, requests, copied=len(groups) > 1):
-                responses[i] = response
+
+        def answer(i: int, result: list[np.ndarray] | WorkerError, more: bool) -> None:
+            responses[i] = self._respond(requests[i], result, copied=more)
+            if more and self._send(requests[i], responses[i]):
+                responses[i] = None
+
+        run_all(self.graph, good, rows=self.rows, answer=answer)
         self._count_restarts()
         return [responses[i] for i in range(len(requests))]
 
@@ -141,60 +145,36 @@ class TritonPythonModel:
             arrays.append(array if self.rows else array.reshape(place.shape))
         return arrays
 
-    def _groups(self, good: list) -> list[list]:
-        """Split the requests into groups that fit into one run; alone where there is no batch."""
-        groups, rows = [], 0
-        for entry in good:
-            n = len(entry[1][0]) if self.rows else 0
-            if groups and self.rows and rows + n <= self.rows:
-                groups[-1].append(entry)
-                rows += n
-            else:
-                groups.append([entry])
-                rows = n
-        return groups
+    def _respond(self, request, result: list[np.ndarray] | WorkerError, *, copied: bool):
+        """Make the response of a request, from its outputs or from the error that it met."""
+        if isinstance(result, WorkerError):
+            died = isinstance(result, WorkerDied)
+            if result.words:
+                self.log.log_warn(f"{self.who}: {result.for_log}")
+            code = pb_utils.TritonError.UNAVAILABLE if died else pb_utils.TritonError.INTERNAL
+            return _error(str(result), code)
+        wanted = request.requested_output_names()
+        return pb_utils.InferenceResponse(
+            [
+                # For Triton the graph's single numbers have the shape [1].
+                pb_utils.Tensor(f"OUTPUT_{i}", np.atleast_1d(rows.copy() if copied else rows))
+                for i, rows in enumerate(result)
+                if f"OUTPUT_{i}" in wanted
+            ]
+        )
 
-    def _answer_together(self, group: list, requests: list, *, copied: bool) -> list:
-        """Join requests, run them as one, split the answer; (index, response) for each.
+    def _send(self, request, response) -> bool:
+        """Send a response while other requests are still to be run; return whether that is done.
 
-        The answers are copied where another run follows, which writes to their memory.
+        Without, it would wait until this call of Triton's ends. Triton before 24.07 lets only
+        decoupled models send.
         """
         try:
-            rows = self._place(group)
-            self.graph.run(rows)
-        except WorkerDied as death:
-            if len(group) > 1:  # one of them may be poison, which must not harm the others
-                one_by_one = (self._answer_together([e], requests, copied=True) for e in group)
-                return [pair for pairs in one_by_one for pair in pairs]
-            return [(group[0][0], _error(str(death), pb_utils.TritonError.UNAVAILABLE))]
-        except WorkerError as error:
-            return [(i, _error(str(error), pb_utils.TritonError.INTERNAL)) for i, _ in group]
-        responses, begin = [], 0
-        for i, arrays in group:
-            end = begin + (len(arrays[0]) if self.rows else 0)
-            where = slice(begin, end) if self.rows else slice(None)
-            responses.append((i, self._respond(requests[i], where, copied=copied)))
-            begin = end
-        return responses
-
-    def _place(self, group: list) -> int:
-        """Put the inputs of a group behind each other into shared memory; return their rows."""
-        begin = 0
-        for _, arrays in group:
-            end = begin + (len(arrays[0]) if self.rows else 0)
-            for target, array in zip(self.graph.tensors.inputs, arrays, strict=True):
-                np.copyto(target[begin:end] if self.rows else target, array)
-            begin = end
-        return begin
-
-    def _respond(self, request, where: slice, *, copied: bool) -> "pb_utils.InferenceResponse":
-        wanted = request.requested_output_names()
-        tensors = []
-        for i, output in enumerate(self.graph.tensors.outputs):
-            if f"OUTPUT_{i}" in wanted:
-                rows = output[where] if self.rows else np.atleast_1d(output)
-                tensors.append(pb_utils.Tensor(f"OUTPUT_{i}", rows.copy() if copied else rows))
-        return pb_utils.InferenceResponse(tensors)
+            sender = request.get_response_sender()
+        except pb_utils.TritonModelException:
+            return False
+        sender.send(response, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+        return True
 
     def _count_restarts(self) -> None:
         restarts = self.graph.restarts

@@ -4,8 +4,9 @@ import os
 import threading
 from collections.abc import Callable
 
+from oneflow_backend.example_inputs import EVERYTHING
 from oneflow_backend.graph_folder import GraphFolder
-from oneflow_backend.shared_tensors import SharedTensors
+from oneflow_backend.shared_tensors import SharedTensors, runs_of
 from oneflow_backend.worker_process import WorkerDied, WorkerError, WorkerProcess
 
 #: Loading is given this long; the largest graphs that were tried took half a minute.
@@ -13,6 +14,8 @@ LOAD_SECONDS = 600.0
 #: A single run while the graph is loaded is given this long, or ``run_seconds`` if that is more:
 #: the first one takes several times as long as those that follow.
 FIRST_RUN_SECONDS = 30.0
+#: When so many trials at load ended the worker, the next one tries nothing.
+MOST_LEFT_OUT = 5
 #: Between two tries to start a worker that cannot load its graph any more.
 RETRY_SECONDS = 1.0
 
@@ -59,7 +62,8 @@ class IsolatedGraph:
             "device": device,
             "rows": rows,
             "batch_sizes": batch_sizes,
-            "proven": False,
+            "verified": False,
+            "left_out": [],
             "parent": os.getpid(),
             "memory": self.tensors.descriptor,
         }
@@ -67,7 +71,7 @@ class IsolatedGraph:
         self._changed = threading.Condition()
         self._worker: WorkerProcess | None = None  # the living one, once it has loaded the graph
         self._started: WorkerProcess | None = None  # the one started last
-        self._failure = ""
+        self._failure: Exception | None = None
         self._closed = False
         self._keeper = threading.Thread(target=self._keep, name="keeper", daemon=True)
         self._keeper.start()
@@ -75,6 +79,8 @@ class IsolatedGraph:
             self._living_worker()
         except WorkerError as error:
             self.close()
+            if error.words:
+                self._log(error.for_log)
             raise GraphRefused(str(error)) from None
 
     @property
@@ -82,27 +88,49 @@ class IsolatedGraph:
         """The process in which OneFlow runs the graph now."""
         return self._living_worker().process.pid
 
-    def run(self, rows: int = 0) -> None:
+    def run(
+        self,
+        rows: int = 0,
+        *,
+        retries: int | None = None,
+        done: Callable[[int], None] = lambda rows: None,
+    ) -> None:
         """Run the first ``rows`` rows of ``tensors.inputs``; results go to ``tensors.outputs``.
+
+        Args:
+            rows: how many; 0 for a graph without a batch.
+            retries: how often to try again after a worker's death; None for the graph's own.
+            done: is told after each run but the last how many rows are done.
 
         Raises:
             WorkerDied: every try ended with the worker's death.
             WorkerError: OneFlow raised an error, or no worker can be started any more.
         """
-        for tries_left in range(self._retries, -1, -1):
+        retries, begin = self._retries if retries is None else retries, 0
+
+        def note(end: int) -> None:
+            nonlocal begin
+            begin = end
+            done(end)
+
+        for tries_left in range(retries, -1, -1):
             worker = self._living_worker()
             try:
-                worker.request(rows, self._run_seconds)
+                worker.request(begin, rows, self._run_seconds, note)
                 return
             except WorkerDied as death:
                 worker.kill()
                 with self._changed:
                     self._changed.wait_for(lambda dead=worker: self._worker is not dead)
                 if not tries_left:
-                    times = f"{self._retries + 1} times" if self._retries else "once"
+                    times = f"{retries + 1} times" if retries else "once"
                     raise WorkerDied(
-                        f"OneFlow's process died {times} over this request: {death}"
+                        f"OneFlow's process died {times} over this request: {death}", death.words
                     ) from None
+
+    def next_run(self, begin: int, rows: int) -> int:
+        """Return the row after the last of the run that begins with row ``begin``."""
+        return runs_of(begin, rows, [*sorted(self._order["batch_sizes"], reverse=True), 1])[0][1]
 
     def _living_worker(self) -> WorkerProcess:
         """Return the worker, once it has loaded the graph."""
@@ -110,31 +138,41 @@ class IsolatedGraph:
             self._changed.wait_for(lambda: self._worker or self._failure or self._closed)
             if self._worker:
                 return self._worker
-            raise WorkerError(self._failure or "the model is being unloaded")
+            if self._failure:
+                raise WorkerError(str(self._failure), getattr(self._failure, "words", ""))
+            raise WorkerError("the model is being unloaded")
 
     def _keep(self) -> None:
         """Have a worker at all times, until ``close()``."""
         while not self._closed:
             try:
-                worker = self._start()
-            except (WorkerError, OSError) as error:
-                self._report(failure=str(error))
+                self._keep_one()
+            except Exception as error:  # whatever it is: requests wait for this thread
+                self._report(failure=error)
                 with self._changed:
                     self._changed.wait_for(lambda: self._closed, RETRY_SECONDS)
-                continue
-            self._report(worker=worker)
-            worker.process.wait()
-            self._report()
-            if not self._closed:
-                self.restarts += 1
-                self._log(f"OneFlow's process {worker.last_words()}; another one is started")
-            worker.close()
+
+    def _keep_one(self) -> None:
+        """Start a worker, and wait for its end."""
+        worker = self._start()
+        self._report(worker=worker)
+        worker.process.wait()
+        self._report()
+        if not self._closed:
+            self.restarts += 1
+            self._log(f"OneFlow's process died, and another is started: {worker.death().for_log}")
+        worker.close()
 
     def _start(self) -> WorkerProcess:
-        """Start a worker; one that dies or hangs is tried twice more, at last without batches."""
-        for tries_left in (2, 1, 0):
-            order = self._order if tries_left else self._order | {"batch_sizes": []}
-            worker = WorkerProcess(order)
+        """Start a worker.
+
+        What it was trying when it died or hung is left out at the next start, at last all trials;
+        without such a reason it is tried twice more, and after a crash of the kind that short
+        graphs have, the same trial is made once more.
+        """
+        tries_left, again = 2, set()
+        while True:
+            worker = WorkerProcess(self._order)
             with self._changed:
                 self._started = worker
                 if self._closed:
@@ -144,10 +182,18 @@ class IsolatedGraph:
             except WorkerDied as death:
                 worker.kill()
                 worker.close()
-                refused = worker.process.returncode > 0  # it ended by itself: so will the next
-                if refused or not tries_left or self._closed:
-                    raise WorkerError(f"OneFlow's process died while it loaded: {death}") from None
-                self._log(f"OneFlow's process died while it loaded: {death}; another is started")
+                tries_left -= not worker.trial
+                # One that ends by itself will do so again.
+                if self._closed or tries_left < 0 or (death.by_itself and not worker.trial):
+                    raise WorkerError(
+                        f"OneFlow's process died while it loaded the graph: {death}", death.words
+                    ) from None
+                if worker.trial and (not death.by_chance or worker.trial in again):
+                    self._leave_out(worker.trial, death)
+                else:
+                    again.add(worker.trial)
+                    self._log(f"OneFlow's process died while it loaded the graph, and another is "
+                              f"started: {death.for_log}")  # fmt: skip
                 continue
             except WorkerError:
                 worker.kill()
@@ -155,16 +201,27 @@ class IsolatedGraph:
                 raise
             self._remember(loaded)
             return worker
-        raise AssertionError("unreachable")
+
+    def _leave_out(self, trial: str, death: WorkerDied) -> None:
+        """Have the next workers do without what one died of, or without any trial."""
+        self._order["left_out"] = [*self._order["left_out"], trial]
+        if len(self._order["left_out"]) == MOST_LEFT_OUT:
+            self._order |= {"left_out": [EVERYTHING], "batch_sizes": []}
+        self._log(
+            f"OneFlow's process died when it tried the graph on {trial}, which is left out from "
+            f"now on: {death.for_log}"
+        )
 
     def _remember(self, loaded: dict) -> None:
-        """Keep what the first worker proved: the next ones load the same plans without a proof."""
-        if not self._order["proven"]:
-            self._order |= {"proven": True, "batch_sizes": [n for n in loaded["plans"] if n > 1]}
+        """Keep what the first worker verified: the next ones load the same plans as they are."""
+        if not self._order["verified"]:
+            self._order |= {"verified": True, "batch_sizes": [n for n in loaded["plans"] if n > 1]}
             if loaded["reason"]:
-                self._log(f"batches run row by row where no plan was proven: {loaded['reason']}")
+                self._log(f"batches run row by row where no plan was verified: {loaded['reason']}")
 
-    def _report(self, *, worker: WorkerProcess | None = None, failure: str = "") -> None:
+    def _report(
+        self, *, worker: WorkerProcess | None = None, failure: Exception | None = None
+    ) -> None:
         with self._changed:
             self._worker, self._failure = worker, failure
             self._changed.notify_all()

@@ -10,7 +10,7 @@ rule, or mixes rows, raises ``CannotBatch``, which names the operator. Rewritten
 * constants and variables that stand beside the batch with the size of one row (the class token of
   a ViT): a ``concat`` repeats them n times.
 
-The values are verified on top of that (``proof``): OneFlow itself may have mistakes.
+The values are verified on top of that (``verification``): OneFlow itself may have mistakes.
 """
 
 from typing import Any

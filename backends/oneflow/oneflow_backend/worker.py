@@ -23,9 +23,11 @@ from types import EllipsisType
 
 import numpy as np
 
-from oneflow_backend.graph_folder import GraphFolder, GraphFolderError, read_graph_folder
-from oneflow_backend.proof import prove
-from oneflow_backend.shared_tensors import DONE, SharedTensors
+from oneflow_backend.complaints import explain_error
+from oneflow_backend.example_inputs import Kind, kinds_of
+from oneflow_backend.graph_folder import GraphFolderError, read_graph_folder
+from oneflow_backend.shared_tensors import DONE, SharedTensors, runs_of
+from oneflow_backend.verification import POISON, Verification, plan_trial
 
 PR_SET_PDEATHSIG = 1
 
@@ -34,6 +36,8 @@ PR_SET_PDEATHSIG = 1
 SHORT_MILLISECONDS = 5.0
 #: A graph whose first run takes this long is not short, whatever that run had to get ready.
 LONG_MILLISECONDS = 300.0
+#: So many kinds of inputs are tried for the first run.
+WARM_UP_KINDS = 3
 
 
 def main() -> None:
@@ -50,14 +54,16 @@ def main() -> None:
         _say(parent, error=str(error))
         return
     except Exception as error:  # OneFlow raises many kinds
-        _say(parent, error=f"OneFlow cannot load {order['path']}: {_first_line(error)}")
+        why, words = explain_error(error)
+        _say(parent, error=f"OneFlow cannot load {order['path']}: {why}", words=words)
         return
     _say(parent, plans=worker.plans, reason=worker.reason)
     while request := parent.recv(256):
         try:
-            worker.run(int(request))
+            worker.run(*map(int, request.split()))
         except Exception as error:  # of many kinds; all go to the request that met them
-            _say(parent, error=f"{type(error).__name__}: {_first_line(error)}")
+            why, words = explain_error(error)
+            _say(parent, error=why, words=words)
         else:
             parent.send(DONE)
 
@@ -70,6 +76,8 @@ class Worker:
         folder = read_graph_folder(order["path"])
         self.tensors = SharedTensors(folder, order["rows"], order["memory"])
         self.batched = order["rows"] is not None
+        from oneflow_backend.id_ranges import id_ranges
+        from oneflow_backend.job import read_job
         from oneflow_backend.saved_graph import SavedGraph
 
         self.graph = SavedGraph(order["path"], order["device"])
@@ -79,66 +87,92 @@ class Worker:
         self._runs: dict[str, Callable[[], None]] = {}
         #: Why a wanted plan is not there; empty when all are.
         self.reason = ""
+        self._folder, self._left_out = folder, order["left_out"]
+        self._ranges = id_ranges(read_job(folder), folder)
         if self.graph.one_by_one:
-            milliseconds = self._time_one_run(folder)
+            milliseconds = self._time_one_run()
         else:
-            milliseconds = self._time_graph(folder, order["device"])
+            milliseconds = self._time_graph(order["device"])
         if self.batched:
-            self._add_plans(folder, order, milliseconds)
+            self._add_plans(wanted_plans(order, milliseconds), verified=order["verified"])
 
-    def _time_graph(self, folder: GraphFolder, device: str) -> float:
+    def _kinds(self) -> list[Kind]:
+        return kinds_of(self._folder, self._ranges, self._left_out)
+
+    def _time_graph(self, device: str) -> float:
         """As ``_time_one_run``; a graph that is short on a CPU stays on one core."""
         cores = os.sched_getaffinity(0)
         _stay_on({sorted(cores)[os.getpid() % len(cores)]})
-        milliseconds = self._time_one_run(folder)
+        milliseconds = self._time_one_run()
         if device != "cpu" or milliseconds > SHORT_MILLISECONDS:
             _stay_on(cores)
         return milliseconds
 
-    def _time_one_run(self, folder: GraphFolder) -> float:
+    def _time_one_run(self) -> float:
         """Run the graph, so that no request pays for its first run; return milliseconds."""
-        zeros = _zeros(folder)
-        try:
-            first = self._milliseconds(zeros)
-            return first if first > LONG_MILLISECONDS else self._milliseconds(zeros)
-        except Exception:  # zeros may be nothing that this graph takes
-            return np.inf
+        for kind in self._kinds()[:WARM_UP_KINDS]:
+            inputs = kind.whole(self._folder, self._ranges)
+            try:
+                first = self._milliseconds(kind.name, inputs)
+                return first if first > LONG_MILLISECONDS else self._milliseconds(kind.name, inputs)
+            except Exception:  # of many kinds: these may be nothing that this graph takes
+                continue
+        return np.inf
 
-    def _milliseconds(self, inputs: list[np.ndarray]) -> float:
+    def _milliseconds(self, what: str, inputs: list[np.ndarray]) -> float:
         began = time.perf_counter()
-        self._run_at_load(*inputs)
+        self._run_at_load(what, *inputs)
         return (time.perf_counter() - began) * 1000
 
-    def _run_at_load(self, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Run the graph, and let the parent know: a run may hang, which is not slow loading."""
-        _say(self._parent, running=True)
+    def _run_at_load(self, what: str, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Run the graph as a trial, and say so: a run may hang, or be the end of this process."""
+        rows = len(inputs[0]) if self.batched and inputs else 1
+        _say(self._parent, trial=what, runs=rows)
         try:
             return self.graph(*inputs)
         finally:
-            _say(self._parent, running=False)
+            _say(self._parent, trial="")
 
-    def _add_plans(self, folder: GraphFolder, order: dict, milliseconds: float) -> None:
-        for n in wanted_plans(order, milliseconds):
+    def _add_plans(self, sizes: list[int], *, verified: bool) -> None:
+        """Make plans for so many rows, the smallest first, until one cannot be had."""
+        added: list[int] = []
+        for n in sizes:
             try:
-                self.graph.add_batch(n)
-                if not order["proven"]:
-                    prove(self._run_at_load, folder, n)
-            except Exception as obstacle:  # CannotBatch, Unequal, or one of OneFlow's many kinds
+                self._add_plan(n)
+            except Exception as obstacle:  # CannotBatch, or one of OneFlow's many kinds
                 self.graph.drop_batch(n)
-                self.reason = _first_line(obstacle)
+                self.reason = explain_error(obstacle)[0]
                 break
-            self.plans.insert(0, n)
+            added.append(n)
+        if added and not verified:
+            added = self._verified(added)
+        self.plans = [*reversed(added), 1]
 
-    def run(self, rows: int) -> None:
-        """Run the first ``rows`` rows of the inputs, with as few runs as the plans allow."""
+    def _add_plan(self, n: int) -> None:
+        if plan_trial(n) in self._left_out:
+            raise ValueError(f"OneFlow's process died of {plan_trial(n)}")
+        _say(self._parent, trial=plan_trial(n), runs=0)
+        self.graph.add_batch(n)
+        _say(self._parent, trial="")
+
+    def _verified(self, sizes: list[int]) -> list[int]:
+        """Return the numbers of rows whose plans may be used; drop the other plans."""
+        verification = Verification(self._run_at_load, self._folder, self._ranges, sizes)
+        refused = verification.run(self._kinds(), poison=POISON not in self._left_out)
+        for n, reason in sorted(refused.items(), reverse=True):
+            self.graph.drop_batch(n)
+            self.reason = reason
+        return [n for n in sizes if n not in refused]
+
+    def run(self, begin: int, rows: int) -> None:
+        """Run the rows from ``begin`` to ``rows``, and say after each run how far that is."""
         if not self.batched:
             self._run_where(...)
             return
-        begin = 0
-        while begin < rows:
-            n = next(n for n in self.plans if n <= rows - begin)
-            self._run_where(slice(begin, begin + n))
-            begin += n
+        for first, end in runs_of(begin, rows, self.plans):
+            self._run_where(slice(first, end))
+            if end < rows:
+                self._parent.send(b"%d" % end)
 
     def _run_where(self, rows: slice | EllipsisType) -> None:
         """Run the graph on some rows of the shared memory, or on all of it, scalars included."""
@@ -162,10 +196,6 @@ def wanted_plans(order: dict, milliseconds: float) -> list[int]:
     return [1 << i for i in range(1, largest.bit_length()) if 1 << i <= largest]
 
 
-def _zeros(folder: GraphFolder) -> list[np.ndarray]:
-    return [np.zeros(spec.shape, spec.dtype) for spec in folder.inputs]
-
-
 def _stay_on(cores: set[int]) -> None:
     """Move all threads of this process to these cores; short graphs stay on one.
 
@@ -177,13 +207,8 @@ def _stay_on(cores: set[int]) -> None:
         os.sched_setaffinity(int(thread.name), cores)
 
 
-def _say(parent: socket.socket, **answer: object) -> None:
-    parent.send(json.dumps(answer).encode())
-
-
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0][:300] if lines else ""
+def _say(parent: socket.socket, **message: object) -> None:
+    parent.send(json.dumps(message).encode())
 
 
 if __name__ == "__main__":

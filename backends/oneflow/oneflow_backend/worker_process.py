@@ -7,10 +7,11 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
-from oneflow_backend import openblas
-from oneflow_backend.shared_tensors import DONE
+from oneflow_backend import complaints, openblas
+from oneflow_backend.shared_tensors import DONE, runs_of
 
 WORKER = Path(__file__).with_name("worker.py")
 #: Has glibc ask for large pages: the CPU then looks up fewer of them to read a graph's larger
@@ -21,11 +22,36 @@ END_SECONDS = 10.0
 
 
 class WorkerError(RuntimeError):
-    """The worker could not respond; the message says why."""
+    """The worker could not respond.
+
+    Args:
+        why: a sentence for a client.
+        words: what OneFlow wrote itself, for the log; empty when it wrote nothing.
+    """
+
+    def __init__(self, why: str, words: str = ""):
+        super().__init__(why)
+        self.words = " ".join(words.split())
+
+    @property
+    def for_log(self) -> str:
+        """The message with OneFlow's own words."""
+        return f"{self} (OneFlow's own words: {self.words})" if self.words else str(self)
 
 
 class WorkerDied(WorkerError):
-    """The worker died, or had to be killed, while it held a request."""
+    """The worker died, or had to be killed, while it held a request.
+
+    Args:
+        by_itself: whether it ended by an exit code, as the next one would.
+        by_chance: whether the next one may not end over the same thing.
+    """
+
+    def __init__(
+        self, why: str, words: str = "", *, by_itself: bool = False, by_chance: bool = False
+    ):
+        super().__init__(why, words)
+        self.by_itself, self.by_chance = by_itself, by_chance
 
 
 class WorkerProcess:
@@ -39,7 +65,12 @@ class WorkerProcess:
     """
 
     def __init__(self, order: dict):
-        self._in_use, self._lock, self._last_words = threading.Lock(), threading.Lock(), ""
+        self._in_use, self._lock = threading.Lock(), threading.Lock()
+        self._death: WorkerDied | None = None
+        #: What the worker tries at load; empty when it tries nothing.
+        self.trial = ""
+        self.plans = [1]
+        self._loaded = False
         program = [find_python(), WORKER]
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._socket, self._words = ours, os.memfd_create("oneflow-stderr")
@@ -56,22 +87,37 @@ class WorkerProcess:
     def loaded(self, load_seconds: float, run_seconds: float) -> dict:
         """Wait until the graph is loaded; each run of it meanwhile has a limit of its own.
 
+        ``trial`` is what the worker tried last: should it die, that was the cause.
+
         Raises:
             WorkerDied, WorkerError: see ``receive``.
         """
         message = self.receive(load_seconds)
-        while "running" in message:
-            message = self.receive(run_seconds if message["running"] else load_seconds)
+        while "trial" in message:
+            self.trial = message["trial"]
+            runs = message.get("runs", 0)
+            message = self.receive(runs * run_seconds if runs else load_seconds)
+        self.plans, self._loaded = message["plans"], True
         return message
 
-    def request(self, rows: int, seconds: float) -> None:
-        """Run the graph on the first rows; raises as ``receive`` does."""
+    def request(self, begin: int, rows: int, seconds: float, done: Callable[[int], None]) -> None:
+        """Run the graph on some rows; raises as ``receive`` does.
+
+        Args:
+            begin: the first row.
+            rows: the one after the last; 0 for a graph without a batch.
+            seconds: the limit for the run of one row.
+            done: is told after each run but the last how many rows are done.
+        """
+        runs = runs_of(begin, rows, self.plans) or [(0, 1)]
         with self._in_use:
             try:
-                self._socket.send(b"%d" % rows)
+                self._socket.send(b"%d %d" % (begin, rows))
             except OSError:
-                raise WorkerDied(self.last_words()) from None
-            self.receive(seconds)
+                raise self.death() from None
+            for first, end in runs:
+                if self.receive((end - first) * seconds):
+                    done(end)
 
     def receive(self, seconds: float) -> dict:
         """Wait for a message.
@@ -84,37 +130,41 @@ class WorkerProcess:
             self._socket.settimeout(seconds)
             message = self._socket.recv(65536)
         except TimeoutError:
-            raise WorkerDied(f"did not answer within {seconds:g} s") from None
+            with self._lock:
+                self._death = WorkerDied(
+                    f"a run did not end within {seconds:g} s; if the graph is that slow, raise "
+                    "run_timeout_seconds in config.pbtxt"
+                )
+            raise self._death from None
         except OSError:
             message = b""
         if not message:
-            raise WorkerDied(self.last_words())
+            raise self.death()
         if message == DONE:
             return {}
         message = json.loads(message)
+        if isinstance(message, int):  # a run has ended
+            return {"rows": message}
         if "error" in message:
-            raise WorkerError(message["error"])
+            raise WorkerError(message["error"], message.get("words", ""))
         return message
 
-    def last_words(self) -> str:
-        """Say how the process ended, with OneFlow's own complaint if it made one."""
+    def death(self) -> WorkerDied:
+        """Say how the process ended, and why if that can be known."""
         with self._lock:  # both the keeper and the thread with the request call this
-            if not self._last_words:
-                self._last_words = self._read_last_words()
-            return self._last_words
+            if not self._death:
+                self._death = self._find_death()
+            return self._death
 
-    def _read_last_words(self) -> str:
+    def _find_death(self) -> WorkerDied:
         try:
             code = self.process.wait(timeout=END_SECONDS)
         except subprocess.TimeoutExpired:
-            return "closed its socket"
-        how = f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
+            return WorkerDied("it closed its socket")
         text = os.pread(self._words, 1 << 20, 0).decode(errors="replace")
-        lines = [line.strip() for line in text.splitlines() if line.strip()]
-        complaints = [line for line in lines if "Check failed" in line or "error:" in line]
-        if code > 0 and not complaints:  # a Python error: its last line says which
-            complaints = lines[-1:]
-        return f"{how} ({complaints[-1]})" if complaints else how
+        why, words = complaints.explain(code, text, running=self._loaded or bool(self.trial))
+        by_chance = complaints.by_chance(code, text)
+        return WorkerDied(why, words, by_itself=code > 0, by_chance=by_chance)
 
     def kill(self) -> None:
         """End the process, even one that is stopped."""
@@ -123,7 +173,7 @@ class WorkerProcess:
 
     def close(self) -> None:
         """Close what was opened for the process, which has ended."""
-        self.last_words()
+        self.death()
         # Not under a thread that still waits in recv(): the next worker's socket may get the
         # same number, and that thread would then take a response that is not its own.
         with self._in_use:

@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import oneflow as flow
@@ -12,7 +13,15 @@ from oneflow import nn
 from provoking import edit, parameter, provokes, raised
 from tritonclient.utils import InferenceServerException
 
-from oneflow_backend.graph_folder import GraphFolderError, read_graph_folder
+from oneflow_backend import complaints
+from oneflow_backend.example_inputs import kinds_of
+from oneflow_backend.graph_folder import (
+    GraphFolder,
+    GraphFolderError,
+    TensorSpec,
+    read_graph_folder,
+)
+from oneflow_backend.verification import Verification
 from serving_kit.errors import (
     ConfigError,
     ExportError,
@@ -305,4 +314,43 @@ def test_oneflow_will_not_load_the_graph(refuse_load):
     def spoil(model):
         edit(model.folder / MLIR, '"oneflow.sigmoid"', '"oneflow.sigmoidal"')
 
-    return refuse_load(spoil)[0]
+    why, _ = complaints.explain(*CANNOT_LOAD, running=False)
+    return [
+        refuse_load(spoil)[0],
+        f"OneFlow's process died while it loaded the graph: {why}",
+        f"OneFlow cannot load x: {complaints.explain_error(RuntimeError(NO_KERNEL))[0]}",
+    ]
+
+
+#: How OneFlow 0.9.0 ends over a graph with isclose, and what it raises for float16 on a CPU.
+CANNOT_LOAD = (
+    -6,
+    "F20260101 04:52:58.151422  3567 UserOpConversion.cpp:302] Check failed: "
+    "op_def.IsAttrName(attr_name) equal_nan not a attr name for op: broadcast_isclose_neq_nan",
+)
+NO_KERNEL = """\
+Cannot find the kernel matching Current OperatorConf.  The Info of OperatorConf are
+ op_name: matmul1
+ op_type_name: matmul
+ DeviceType_Name: kCPU
+ DataType_Name of a_0: kFloat16
+Error Type: oneflow.ErrorProto.op_kernel_not_found_error"""
+
+
+@provokes("A plan for several rows is not verified")
+def test_a_plan_for_several_rows_is_not_verified():
+    folder = GraphFolder(
+        Path("model"), (TensorSpec("x", 2, (1, 3)),), (TensorSpec("y", 2, (1, 3)),), ()
+    )
+    random = np.random.default_rng(0)
+
+    def refuse(graph):
+        verification = Verification(lambda what, x: (graph(x),), folder, [None], [2])
+        return verification.run(kinds_of(folder, [None], []), poison=True)[2]
+
+    return [
+        refuse(lambda x: x - x.mean(axis=0)),
+        refuse(lambda x: np.where(np.isnan(x).any(), np.float32(np.nan), x)),
+        refuse(lambda x: random.random(x.shape, np.float32)),
+        refuse(np.zeros_like),
+    ]

@@ -36,10 +36,10 @@ NOT_ON_THE_PAGE = {
     "backends/oneflow/oneflow_backend/batch_table.py": "the same",
     "backends/oneflow/oneflow_backend/batch_values.py": "the same",
     "backends/oneflow/oneflow_backend/shape_inference.py": "the same",
-    "backends/oneflow/oneflow_backend/proof.py": "needs an operator whose kernel is wrong",
 }
 #: Words of errors that are only a part of a sentence on the page, or none for a learner, and why.
 PARTS = {
+    "OneFlow's process died of": "after a trial that was left out",
     "the model is being unloaded": "a request that was under way as its model was unloaded",
     "not the fields of a ServerSpec:": "such a record is dropped",
     "no response in HTTP from": "as with a server that does not answer",

@@ -16,6 +16,7 @@ from oneflow import nn
 from provoking import SECONDS, parameter, provokes, raised
 from tritonclient.utils import InferenceServerException
 
+from oneflow_backend.complaints import explain
 from serving_kit.client.inference import infer
 from serving_kit.errors import (
     ClientError,
@@ -195,6 +196,21 @@ def test_batches_run_row_by_row(poisonable):
     return poisonable.log()
 
 
+#: The last words of OneFlow 0.9.0 with the number of the signal, as they were seen.
+LAST_WORDS = (
+    (6, "dim_gather_kernel_util.h:61] Check failed: x <= dim_length (5 vs. 3) RuntimeError: index "
+     "5 is out of bounds for dimension 1 with size 3"),
+    (6, "one_hot_kernel.cpp:51] Check failed: idx < depth (5 vs. 3) "),
+    (6, "inv_kernels.cpp:58] (Batch element 0): the inversion could not be completed because the "
+     "input matrix is singular."),
+    (6, "bernoulli_kernel.cpp:64] Check failed: prob >= 0.0 && prob <= 1.0 "),
+    (6, "some_kernel.cpp:1] Check failed: a == b"),
+    (6, "terminate called after throwing an instance of 'oneflow::RuntimeException'\n"
+     "  what():  Error: allocate failed"),
+    (6, ""), (8, ""), (9, ""), (11, ""),
+)  # fmt: skip
+
+
 @provokes("OneFlow's process died")
 def test_oneflow_s_process_died(poisonable):
     poisoned = ask(poisonable, np.array([[-1, 0]]), kind="INT64")
@@ -202,7 +218,31 @@ def test_oneflow_s_process_died(poisonable):
     send(poisonable, good, kind="INT64")  # when it is answered, the next worker has loaded
     (worker,) = poisonable.workers()
     worker.suspend()
-    return [poisonable.log(), poisoned, ask(poisonable, good, kind="INT64")]
+    fatal = "F20260101 04:33:47.949875 17984 "
+    return [
+        poisonable.log(),
+        poisoned,
+        ask(poisonable, good, kind="INT64"),
+        *(
+            explain(-signal, fatal + words if "]" in words else words, running=True)[0]
+            for signal, words in LAST_WORDS
+        ),
+    ]
+
+
+class Inverse(nn.Module):
+    """What OneFlow dies of for one of the inputs that are tried at load."""
+
+    def forward(self, x):
+        return flow.inverse(x)
+
+
+@provokes("A trial at load is left out")
+def test_a_trial_at_load_is_left_out(empty_model, save_graph):
+    save_graph(Inverse(), [np.eye(2, dtype=np.float32)[None]], empty_model.folder / "1")
+    empty_model.write_config('backend: "oneflow"\nmax_batch_size: 2')
+    empty_model.load()
+    return empty_model.log()
 
 
 @provokes("Triton does not change its log file")
