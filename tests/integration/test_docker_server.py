@@ -1,7 +1,7 @@
 """Docker's side of the server, with a stand-in for the docker command that records its calls.
 
-There is no Docker engine where these tests run: they show which commands the kit gives, with
-which environment, and that it cleans up; not that an image works.
+They show which commands the kit gives, with which environment, and that it cleans up, and need no
+Docker engine; ``test_docker_engine`` has the kit's image on a real one.
 """
 
 import contextlib
@@ -241,7 +241,7 @@ def test_the_kit_s_image(machine, repository, ports, monkeypatch, device):
         assert not server.is_reachable_from_elsewhere
     (run,) = machine.calls("run")
     assert run == [
-        *("run", "--rm", "--init", cidfile),
+        *("run", "--rm", cidfile, "--interactive", "--env=SERVING_KIT_OWNED=1"),
         *(["--runtime=nvidia"] if device == "gpu" else []),
         f"--publish=127.0.0.1:{http}:8000",
         f"--publish=127.0.0.1:{grpc}:8001",

@@ -3,6 +3,7 @@
 import os
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -214,3 +215,12 @@ def test_in_the_image_a_triton_that_is_not_there(image, tmp_path):
     assert done.stderr == (
         f"W supervisor: {tmp_path}/tritonserver cannot be started: No such file or directory\n"
     )
+
+
+def test_in_the_image_triton_ends_with_the_standard_input_of_an_owner(image, tmp_path):
+    program = tmp_path / "tritonserver"
+    program.write_text("#!/bin/sh\nexec sleep 600\n")
+    program.chmod(0o755)
+    owned = os.environ | {supervisor.OWNED_VARIABLE: "1"}
+    done = image(program, input="", env=owned)
+    assert (done.returncode, done.stderr) == (128 + signal.SIGTERM, "")

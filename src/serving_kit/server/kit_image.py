@@ -7,6 +7,9 @@ from serving_kit.server import docker, supervisor
 from serving_kit.server.launcher import ContainerLauncher, Ports, identity_option
 from serving_kit.server.ports import TRITON_PORTS
 
+#: With these flags the container ends by itself when the docker command dies, however it does.
+OWNED = ("--interactive", f"--env={supervisor.OWNED_VARIABLE}=1")
+
 
 class KitImageLauncher(ContainerLauncher):
     """See ``Launcher``."""
@@ -30,7 +33,8 @@ class KitImageLauncher(ContainerLauncher):
         ]
         on_gpu = self.spec.device == "gpu"
         return [
-            *("docker", "run", "--rm", "--init", *docker.note_container(run_dir)),
+            *("docker", "run", "--rm", *docker.note_container(run_dir)),
+            *(OWNED if run_dir else []),
             *([self.engine.gpu_flag] if on_gpu else []),
             *published,
             *("--shm-size=1g", "--read-only", "--tmpfs=/tmp"),

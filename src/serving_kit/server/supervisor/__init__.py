@@ -12,7 +12,7 @@ everything else, and runs where nothing of the kit is installed.
   child processes.
 """
 
-from .alone import run
+from .alone import OWNED_VARIABLE, run
 from .api import CONTROL_HEADER
 from .events import LET_GO, READY
 from .leftovers import (
@@ -40,6 +40,7 @@ __all__ = [
     "LET_GO",
     "LOG_FILE",
     "LOOK_SECONDS",
+    "OWNED_VARIABLE",
     "PID_FILE",
     "READY",
     "RUN_MARK",

@@ -2,12 +2,16 @@
 
 import os
 import secrets
+import sys
 from pathlib import Path
 
 from .api import CONTROL_HEADER, option
 from .events import Events
 from .watch import keep_running, prefix_of
 
+#: In the environment of a container whose owner holds the other end of its standard input: it ends
+#: when that closes. ``docker run --interactive`` closes it when it is killed itself.
+OWNED_VARIABLE = "SERVING_KIT_OWNED"
 #: Triton's own ``--exit-timeout-secs``, and how much longer than that it may take to stop.
 EXIT_TIMEOUT_SECONDS, FURTHER_SECONDS = 30, 10
 
@@ -21,7 +25,8 @@ def run(command: list[str]) -> int:
     if Path(command[0]).name != "tritonserver":
         os.execvp(command[0], command)
     seconds = int(option(command, "exit-timeout-secs") or EXIT_TIMEOUT_SECONDS) + FURTHER_SECONDS
-    code, _ = keep_running(completed(command), Events(owner=None), stop_seconds=seconds)
+    owner = sys.stdin.fileno() if OWNED_VARIABLE in os.environ else None
+    code, _ = keep_running(completed(command), Events(owner), stop_seconds=seconds)
     return code if code >= 0 else 128 - code
 
 

@@ -34,7 +34,8 @@ class Triton:
         self._restarts = restarts
         self._process = subprocess.Popen(
             command,
-            stdin=subprocess.DEVNULL,
+            # The client of a container tells it by this that it has died, or that we have.
+            stdin=subprocess.DEVNULL if inside else subprocess.PIPE,
             env={**os.environ, RESTARTS_VARIABLE: str(restarts)},
             preexec_fn=prepare,
             start_new_session=True,  # a Ctrl-C in the terminal is for the supervisor to handle
