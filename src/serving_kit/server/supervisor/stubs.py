@@ -111,6 +111,8 @@ class Stubs:
             pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
             if not Path(f"/proc/{self._triton}").exists():
                 return
+        for pid in children_of(self._triton):
+            self._is_dead(pid)  # which notes whose the new ones are: they may die at once
         self._say(f"{model} is loaded again")
 
     def _end_if_idle(self, pid: int, now: float) -> None:
