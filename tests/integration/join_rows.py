@@ -1,7 +1,7 @@
 """Run graphs with several rows at once: ``join_rows.py FOLDER NAME ...``.
 
-Prints a line of JSON: why those of ``MIXING`` cannot be batched, and for the others
-the largest difference, at 2, 3 and 4 rows, from the rows alone, or why they cannot.
+Prints a line of JSON for each: why one of ``MIXING`` cannot be batched, and of any other one the
+largest difference, at 2, 3 and 4 rows, from the rows alone, or why it cannot.
 """
 
 import json
@@ -94,21 +94,14 @@ def relative(found, expected):
 def main(folder, names):
     # OneFlow's engine for graphs may crash on such short ones; it runs those that are served.
     one_by_one.OPERATORS = frozenset(RULES)
-    found = {"mixing": {}, "independent": {}}
     for name in names:
         function, *inputs = graph_of(name)
-        if name in MIXING:
-            save(function, inputs, folder / "mixing" / name)
-            found["mixing"][name] = obstacle(folder / "mixing" / name)
-        else:
-            save(function, inputs, folder / "independent" / name)
-            found["independent"][name] = difference(folder / "independent" / name, inputs)
-    print(json.dumps(found), flush=True)
+        graph = folder / ("mixing" if name in MIXING else "independent") / name
+        save(function, inputs, graph)
+        found = obstacle(graph) if name in MIXING else difference(graph, inputs)
+        print(json.dumps([name, found]), flush=True)
 
 
 if __name__ == "__main__":
-    where = Path(sys.argv[1])
-    (where / "mixing").mkdir()
-    (where / "independent").mkdir()
-    main(where, sys.argv[2:])
+    main(Path(sys.argv[1]), sys.argv[2:])
     os._exit(0)  # past OneFlow's own end, which may hang
