@@ -150,4 +150,4 @@ def test_served_rows_are_as_alone(served, name):
                 assert np.allclose(found, expected, rtol=TOLERANCE, atol=TOLERANCE)
             else:
                 assert np.array_equal(found, expected)
-    assert (NO_PLAN in model.log()) == (name in MIXING)
+    assert (NO_PLAN in model.log()) == (name in MIXING), model.log()
