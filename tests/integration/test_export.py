@@ -72,7 +72,7 @@ def test_a_bound_run_reads_and_writes_where_its_arrays_lie(
             graph.bind([given[..., 1:]], [answer])
 
 
-def test_the_record_tells_what_was_proven(small_version):
+def test_the_record_tells_what_was_verified(small_version):
     record = json.loads((small_version / "export.json").read_text())
     assert record["source"] == "a test"
     assert record["oneflow"] == flow.__version__

@@ -269,17 +269,48 @@ def test_another_program_that_has_the_port_by_now_is_not_taken_for_the_server(
 ):
     with TritonServer(empty_repository, http_port=port, options=["--log-info=1"]) as server:
         assert server.is_ready()
-        # The supervisor sleeps, or it would start the next one.
-        psutil.Process(runs.supervisor_of(server.run_dir)).suspend()
-        triton = processes_named(server.run_dir, "tritonserver")[0]
-        triton.kill()
-        wait_until(lambda: triton.status() == psutil.STATUS_ZOMBIE)
-        with http.server.HTTPServer((HOST, port), Friendly) as other:
-            threading.Thread(target=other.serve_forever).start()
-            assert get(server, "/v2/health/ready")[0] == 200
-            assert not server.is_ready()
-            other.shutdown()
-        psutil.Process(runs.supervisor_of(server.run_dir)).resume()
+        with asleep(server):  # or the supervisor would start the next one
+            triton = processes_named(server.run_dir, "tritonserver")[0]
+            triton.kill()
+            with friendly_server(port, wait_until) as other:
+                threading.Thread(target=other.serve_forever).start()
+                assert get(server, "/v2/health/ready")[0] == 200
+                assert not server.is_ready()
+                other.shutdown()
+
+
+def friendly_server(port, wait_until):
+    """Listen on a port once it is free: threads of a killed process end one by one."""
+    servers = []
+
+    def is_bound():
+        with contextlib.suppress(OSError):
+            servers.append(http.server.HTTPServer((HOST, port), Friendly))
+        return servers
+
+    wait_until(is_bound)
+    return servers[0]
+
+
+@contextlib.contextmanager
+def asleep(server):
+    """Have the supervisor of a server stand still."""
+    process = psutil.Process(runs.supervisor_of(server.run_dir))
+    process.suspend()
+    try:
+        yield
+    finally:
+        process.resume()
+
+
+def test_a_supervisor_that_stands_still_does_not_hold_its_owner(
+    is_clean, empty_repository, monkeypatch
+):
+    monkeypatch.setattr(runs, "STOP_SECONDS", 0.5)
+    server = TritonServer(empty_repository).start()
+    psutil.Process(runs.supervisor_of(server.run_dir)).suspend()
+    server.stop()
+    assert is_clean()
 
 
 def test_a_read_only_model_is_served_and_not_touched(small_model):

@@ -1,4 +1,4 @@
-"""From an eager module to a saved graph in the model repository, proven to give the same answers.
+"""From an eager module to a saved graph in the model repository, verified to give the same answers.
 
 module -> ``nn.Graph`` -> ``flow.save``, in one order -> reload without the source -> compare; only
 then does the new version appear in the repository, in one step.
@@ -28,7 +28,7 @@ STACK_DEPTH = 8
 
 @dataclass(frozen=True)
 class ExportRecord:
-    """What was exported and how well it was proven; kept as ``export.json`` beside the model."""
+    """What was exported and how well it was verified; kept as ``export.json`` beside the model."""
 
     source: str
     oneflow: str

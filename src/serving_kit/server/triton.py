@@ -224,12 +224,15 @@ class TritonServer(RunningServer):
 
     def stop(self) -> None:
         """Stop the server; its processes, shared memory and files are gone afterwards."""
-        if self._supervisor:
-            self._supervisor.stdin.close()
-            self._supervisor.wait()
-            self._supervisor = None
+        started, self._supervisor = self._supervisor, None
+        if started:
+            started.stdin.close()
+            with contextlib.suppress(subprocess.TimeoutExpired):  # of one that is stopped itself
+                started.wait(runs.STOP_SECONDS)
         run_dir = self.run_dir
         super().stop()
+        if started:
+            started.wait()
         if supervisor_process := _outliving.pop(run_dir, None):
             supervisor_process.wait()
 
