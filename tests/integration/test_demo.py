@@ -16,7 +16,7 @@ COMMAND = [sys.executable, "-u", "-m", "serving_kit", "demo"]
 
 @pytest.mark.parametrize(
     ("width", "height"),
-    [(1, 1), pytest.param(12_000, 9_000, marks=pytest.mark.long)],
+    [(1, 1), pytest.param(8_000, 6_400, marks=pytest.mark.long)],
 )
 def test_a_very_small_and_a_very_large_picture(tmp_path, width, height):
     """Also: a file name with a blank, a picture without colours, and another output format."""

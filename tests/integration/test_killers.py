@@ -22,6 +22,10 @@ from serving_kit.server import TritonServer
 pytestmark = pytest.mark.long
 
 CLIENTS = 4
+#: Else a channel waits for one second before it connects again, then for up to two minutes.
+RECONNECT_AT_ONCE = [
+    (f"grpc.{which}_reconnect_backoff_ms", 100) for which in ("initial", "min", "max")
+]
 INFER = "/v2/models/tiny/infer"
 NESTED = b'{"inputs":[{"name":"X","shape":[1],"datatype":"FP32","data":%b1%b}]}'
 HARMLESS = {
@@ -70,7 +74,8 @@ class Clients:
         api = self._apis[seed % len(self._apis)]
         url = self._server.url if api is http else self._server.grpc_url
         random = np.random.default_rng(seed)
-        with api.InferenceServerClient(url) as client:
+        settings = {"channel_args": RECONNECT_AT_ONCE} if api is grpc else {}
+        with api.InferenceServerClient(url, **settings) as client:
             while not self._over.is_set():
                 x = random.standard_normal(self._tiny.EXAMPLE.shape).astype(np.float32)
                 tensor = api.InferInput("INPUT_0", x.shape, "FP32").set_data_from_numpy(x)
