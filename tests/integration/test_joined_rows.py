@@ -39,7 +39,7 @@ SOME_MIXING = [
 SOME_INDEPENDENT = [
     "argmax_as_id+bn_of_tokens+instance_norm+position_table+class_token+masked_attention+gru"
     "+transposed_and_back+windows+chosen_features+cumsum_of_tokens+part_of_channels"
-    "+scatter_features+integers",
+    "+scatter_features+integers+scaled_by_label+unit_length",
 ]
 #: Graphs of several, as loading a model takes seconds.
 TOGETHER = [

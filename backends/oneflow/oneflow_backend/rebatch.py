@@ -7,6 +7,7 @@ rule, or mixes rows, raises ``CannotBatch``, which names the operator. Rewritten
 
 * the batch of inputs and outputs;
 * sizes that tracing wrote into attributes: ``reshape``, ``expand``, ``slice``, ``narrow``, ...;
+* products with a number a row, which tracing took for a scalar;
 * constants and variables that stand beside the batch with the size of one row (the class token of
   a ViT): a ``concat`` repeats them n times.
 
@@ -22,6 +23,9 @@ from oneflow_backend.batch_axis import CannotBatch, Operator, Rows, Tensor
 from oneflow_backend.batch_table import check_same_each_time, rows_of
 from oneflow_backend.job import in_order, inputs_of, outputs_of, place
 from oneflow_backend.shape_inference import infer_types, types_of
+
+#: A tensor times a scalar, and the product of two tensors.
+_SCALED, _PRODUCT = "scalar_mul_by_tensor", "broadcast_mul"
 
 
 def rebatch(job: Job, n: int) -> Job:
@@ -69,6 +73,9 @@ class _Walk:
 
     def _follow(self, op: OperatorConf) -> None:
         """Rewrite one operator, and note where its outputs carry the batch."""
+        kind = op.user_conf.op_type_name
+        if kind == _SCALED and op.user_conf.input["scalar"].s[0] in self.carry:
+            self._make_product(op)
         seen = self._seen(op)
         check_same_each_time(seen)
         if not seen.carrying:
@@ -80,6 +87,27 @@ class _Walk:
         self._check_shapes(op, seen, rows)
         found = zip(outputs_of(op), rows.dims, strict=True)
         self.carry.update({lbn: dim for lbn, dim in found if dim is not None})
+
+    def _make_product(self, op: OperatorConf) -> None:
+        """Turn a tensor times a scalar into the product of two tensors.
+
+        Tracing takes a tensor of one element, as a number a row is in a batch of 1, for a scalar.
+        """
+        user, old, new = op.user_conf, outputs_of(op)[0], f"{op.name}/z_0"
+        scalar = user.input["scalar"].s[0]
+        user.op_type_name = _PRODUCT
+        user.input["y"].s.append(scalar)
+        user.output["z"].s.append(new)
+        del user.input["scalar"], user.output["y"]
+        user.input_order[:], user.output_order[:] = ["x", "y"], ["z"]
+        self.types[new] = self.types.pop(old)
+        for other in self.job.net.op:
+            for key, i, lbn in inputs_of(other):
+                if lbn == old and other.HasField("output_conf"):
+                    setattr(other.output_conf, "in", new)
+                elif lbn == old:
+                    other.user_conf.input[key].s[i] = new
+        self.read = {new if lbn == old else lbn for lbn in self.read}
 
     def _seen(self, op: OperatorConf) -> Operator:
         return Operator(
