@@ -4,6 +4,7 @@
 ends it, only the requests of the moment in which Triton starts again.
 """
 
+import itertools
 import json
 import shutil
 import threading
@@ -21,7 +22,7 @@ from serving_kit.server import TritonServer
 
 pytestmark = pytest.mark.long
 
-CLIENTS = 4
+CLIENTS, GOOD = 4, 100
 #: Else a channel waits for one second before it connects again, then for up to two minutes.
 RECONNECT_AT_ONCE = [
     (f"grpc.{which}_reconnect_backoff_ms", 100) for which in ("initial", "min", "max")
@@ -91,6 +92,14 @@ class Clients:
                     self.good += 1
 
 
+def sent_among_good_ones(count, clients):
+    """Count to ``count``, and on until there were good responses enough meanwhile."""
+    for number in itertools.count():
+        if number >= count and clients.good >= GOOD:
+            return
+        yield number
+
+
 @pytest.fixture
 def repository(tmp_path, tiny, tiny_version):
     shutil.copytree(tiny_version, tmp_path / "tiny" / "1")
@@ -101,19 +110,19 @@ def repository(tmp_path, tiny, tiny_version):
 @pytest.mark.parametrize("kind", HARMLESS)
 def test_what_triton_survives_costs_no_request(is_clean, repository, tiny, kind):
     with TritonServer(repository) as server, Clients(server, tiny) as clients:
-        for _ in range(COUNTS[kind]):
+        for _ in sent_among_good_ones(COUNTS[kind], clients):
             assert HARMLESS[kind](server).startswith("HTTP/1.1 ")
         assert server.is_ready() and not server.restarts()
-    assert clients.good > COUNTS[kind] / 10 and not clients.failures
+    assert not clients.failures
 
 
 def test_a_huge_shape_costs_no_request_where_json_is_refused(is_clean, repository, tiny):
     body = json.dumps(HUGE).encode()
     with TritonServer(repository, json=False) as server, Clients(server, tiny, [grpc]) as clients:
-        for _ in range(1000):
+        for _ in sent_among_good_ones(1000, clients):
             assert post(server, INFER, JSON, body) == "HTTP/1.1 403 Forbidden"
         assert server.is_ready() and not server.restarts()
-    assert clients.good > 100 and not clients.failures
+    assert not clients.failures
 
 
 def test_a_huge_shape_costs_what_a_start_takes(is_clean, repository, tiny, wait_until):
