@@ -102,7 +102,7 @@ INDEPENDENT = {
         ROW,
     ),
     # A tensor of one element is a scalar for OneFlow, as a number a row is in a batch of 1.
-    "scaled_by_label": (lambda x, scale: x * scale.unsqueeze(1), ROW, floats(1)),
+    "scaled_by_label": (lambda x, scale: x * scale, ROW, floats(1, 1)),
     "unit_length": (lambda x: x / x.norm(dim=1, keepdim=True), ROW),
     "embedding": (Function(lambda e, i: e(i), nn.Embedding(10, 4)), ids(1, 7)),
     "position_table": (
