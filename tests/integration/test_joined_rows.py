@@ -24,6 +24,7 @@ SECONDS = 300
 TRIES = 3
 #: What the backend logs when it does without a plan that it was to have.
 NO_PLAN = "batches run row by row"
+DIED = "OneFlow's process died"
 #: Those that give something else each time.
 RANDOM = ("dropout", "noise")
 #: Of each value, when other shapes make kernels sum in another order.
@@ -119,7 +120,11 @@ def test_all_graphs(everything):
 
 @pytest.fixture
 def served(everything, model_called):
-    """Serves a saved graph with plans for 2, 3 and 4 rows; gives the model."""
+    """Serves a saved graph with plans for 2, 3 and 4 rows.
+
+    Gives the model, and what the log said of its last load: OneFlow's engine for graphs may crash
+    on a short graph while a plan is tried, which costs the plan; it is then loaded again.
+    """
 
     def serve(name, kind):
         folder, _ = everything
@@ -130,8 +135,14 @@ def served(everything, model_called):
             'backend: "oneflow"\nmax_batch_size: 4\n'
             'parameters { key: "batch_sizes" value: { string_value: "2, 3, 4" } }\n'
         )
-        model.load()
-        return model
+        for _ in range(TRIES):
+            said = len(model.log())
+            model.load()
+            log = model.log()[said:]
+            if not (kind == "independent" and NO_PLAN in log and DIED in log):
+                break
+            model.unload()
+        return model, log
 
     return serve
 
@@ -139,7 +150,7 @@ def served(everything, model_called):
 @pytest.mark.long
 @pytest.mark.parametrize("name", [*MIXING, *TOGETHER])
 def test_served_rows_are_as_alone(served, name):
-    model = served(name, "mixing" if name in MIXING else "independent")
+    model, log = served(name, "mixing" if name in MIXING else "independent")
     _, *inputs = graph_of(name)
     for n in () if name in RANDOM else (2, 3, 4):
         arrays = [rows(array, n) for array in inputs]
@@ -150,4 +161,4 @@ def test_served_rows_are_as_alone(served, name):
                 assert np.allclose(found, expected, rtol=TOLERANCE, atol=TOLERANCE)
             else:
                 assert np.array_equal(found, expected)
-    assert (NO_PLAN in model.log()) == (name in MIXING), model.log()
+    assert (NO_PLAN in log) == (name in MIXING), log
