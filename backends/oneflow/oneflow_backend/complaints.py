@@ -62,11 +62,7 @@ KNOWN = (
         f"{_INDEX} (operator embedding); {_CHECK_IDS}",
     ),
     Known(
-        r"index (-?\d+) is out of bounds for dimension (\d+) with size (\d+)",
-        rf"{_INDEX}: \1, where dimension \2 has \3 entries; {_CHECK_IDS}",
-    ),
-    Known(
-        r"index element (-?\d+) is out of bounds for dimension (\d+) with size (\d+)",
+        r"index (?:element )?(-?\d+) is out of bounds for dimension (\d+) with size (\d+)",
         rf"{_INDEX}: \1, where dimension \2 has \3 entries; {_CHECK_IDS}",
     ),
     Known(
