@@ -58,7 +58,7 @@ test-long: env ## run the tests that endure: many starts, kills, requests and gr
 
 .PHONY: image
 image: ## build the kit's Docker image, oneflow-serving-kit
-	@docker build --file docker/Dockerfile --tag oneflow-serving-kit .
+	@docker build --file deploy/image/Dockerfile --tag oneflow-serving-kit .
 
 .PHONY: lab
 lab: env ## open the notebooks in JupyterLab

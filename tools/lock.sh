@@ -4,7 +4,7 @@
 #   environment-headless.lock   the OpenCV for machines that lack the libraries of a desktop
 #   environment-conda.lock      the versions without hashes: pip refuses "-e ." (environment.yml,
 #                               for conda) beside anything with a hash
-#   docker/requirements.lock, demo.zip-builder/requirements.lock
+#   deploy/image/requirements.lock, demo.zip-builder/requirements.lock
 #                               what the groups marked [image], and those or [demo], need of
 #                               environment.lock; OpenCV is that of environment-headless.lock
 #
@@ -33,7 +33,7 @@ origin() {
 
 check() {
   local file
-  for file in environment{,-headless,-conda}.lock docker/requirements.lock \
+  for file in environment{,-headless,-conda}.lock deploy/image/requirements.lock \
     demo.zip-builder/requirements.lock; do
     grep -qsxF -- "$(origin)" "$file" || return 1
   done
@@ -97,7 +97,7 @@ main() {
     'OpenCV for machines without libGL.so.1 and libgthread-2.0.so.0.'
   write conda environment-conda.lock \
     'The versions of environment.lock without hashes: pip refuses "-e ." beside hashes.'
-  write image docker/requirements.lock 'What the Docker image has beside its Triton.'
+  write image deploy/image/requirements.lock 'What the Docker image has beside its Triton.'
   write demo demo.zip-builder/requirements.lock 'What demo.zip installs.'
 }
 

@@ -133,7 +133,7 @@ class Machine:
         self.write("environment.yml", "# All\n" + "".join(f"      - {pin}\n" for pin in pins))
         self.write("environment.lock", origin + "".join(entries))
         self.write("environment-headless.lock", origin + headless)
-        for name in ("environment-conda", "docker/requirements", "demo.zip-builder/requirements"):
+        for name in ("environment-conda", "deploy/image/requirements", "demo.zip-builder/requirements"):
             self.write(f"{name}.lock", origin + text)
 
     def write(self, name, text):

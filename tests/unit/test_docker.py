@@ -1,4 +1,4 @@
-"""docker/: what is sent to the engine, and linters for what cannot be built or run in the tests."""
+"""deploy/: what is sent to the engine, and linters for what cannot be built or run in the tests."""
 
 import re
 import subprocess
@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
-DOCKERFILE = ROOT / "docker" / "Dockerfile"
-COMPOSE = ROOT / "docker" / "compose.yaml"
+DOCKERFILE = ROOT / "deploy" / "image" / "Dockerfile"
+COMPOSE = ROOT / "deploy" / "compose.yaml"
 COMMANDS = Path(sys.executable).parent
 SECONDS = 120
 

@@ -16,7 +16,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[2]
-IMAGE, DEMO = "docker/requirements.lock", "demo.zip-builder/requirements.lock"
+IMAGE, DEMO = "deploy/image/requirements.lock", "demo.zip-builder/requirements.lock"
 #: Every package with its hashes; environment-conda.lock has none.
 HASHED = ["environment.lock", "environment-headless.lock", IMAGE, DEMO]
 LOCKS = [*HASHED, "environment-conda.lock"]
