@@ -281,6 +281,11 @@ def server():
         yield server
 
 
+#: Triton 2.51 may crash when a model is unloaded in the moment in which it was loaded or has sent a
+#: response (docs/architecture.md). This is long after that moment, on a busy machine, too.
+UNLOAD_PAUSE_SECONDS = 0.1
+
+
 class Model:
     """A model in the repository of a running server, which loads it when told to."""
 
@@ -300,6 +305,7 @@ class Model:
             client.load_model(self.name)
 
     def unload(self):
+        time.sleep(UNLOAD_PAUSE_SECONDS)
         with self.client() as client:
             client.unload_model(self.name)
 

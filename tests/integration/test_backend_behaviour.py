@@ -278,6 +278,7 @@ def test_loading_again_and_again_grows_nothing(own_server, times, wait_until):
         client.load_model("tiny")
 
         def reload():
+            time.sleep(0.1)  # unloaded at once, it may crash Triton (docs/architecture.md)
             client.unload_model("tiny")
             client.load_model("tiny")
 

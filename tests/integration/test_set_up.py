@@ -133,11 +133,12 @@ class Machine:
         self.write("environment.yml", "# All\n" + "".join(f"      - {pin}\n" for pin in pins))
         self.write("environment.lock", origin + "".join(entries))
         self.write("environment-headless.lock", origin + headless)
-        for name in ("environment-conda", "deploy/image/requirements", "demo.zip-builder/requirements"):
-            self.write(f"{name}.lock", origin + text)
+        for folder in ("deploy/image", "demo.zip-builder"):
+            self.write(f"{folder}/requirements.lock", origin + text)
+        self.write("environment-conda.lock", origin + text)
 
     def write(self, name, text):
-        (self.kit / name).parent.mkdir(exist_ok=True)
+        (self.kit / name).parent.mkdir(parents=True, exist_ok=True)
         (self.kit / name).write_text(text)
 
     def become_demo_folder(self):
