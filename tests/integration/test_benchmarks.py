@@ -33,6 +33,14 @@ def test_a_question_is_printed_and_written_with_its_plot(tmp_path):
     assert (tmp_path / "starting.svg").read_text().startswith("<?xml")
 
 
+@pytest.mark.long
+def test_what_the_gateway_adds(tmp_path):
+    done = run("gateway", "--quick", "--output", tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "| gateway - direct, fast_neural_style, gRPC, p50, ms |" in done.stdout
+    assert (tmp_path / "gateway.svg").exists()
+
+
 def test_an_unknown_question():
     done = run("speed")
     assert done.returncode == 2
