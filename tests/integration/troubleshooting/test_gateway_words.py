@@ -200,3 +200,20 @@ def test_several_servers_that_cannot_be_started(tmp_path, capsys, monkeypatch):
     ]
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     return [*said, raised(ServerError, gateway._envoy)]
+
+
+def test_a_request_that_may_have_ended_its_server_is_sent_once_more_and_json_is_not(tmp_path):
+    """Whatever the client asks for: one server stands here for all that the gateway would try."""
+    wish = {"X_Envoy_Max_Retries": "7", "X_Envoy_Retry_On": "5xx"}
+    tries = []
+
+    class Counting(Upstream):
+        def do_POST(self):
+            tries.append(self.headers["Inference-Header-Content-Length"])
+            super().do_POST()
+
+    with envoy(tmp_path, Access(json=True), Counting) as own:
+        for headers, sent in ((length(0), 2), ({}, 1)):
+            tries.clear()
+            send(own[0], body=DATA, **headers, **wish)
+            assert len(tries) == sent
