@@ -15,9 +15,9 @@ KIT = "app.kubernetes.io/name"
 PART = "app.kubernetes.io/component"
 
 
-def kubectl(*arguments):
+def kubectl(*arguments, cwd=ROOT):
     return subprocess.run(
-        ["kubectl", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=SECONDS
+        ["kubectl", *arguments], cwd=cwd, capture_output=True, text=True, timeout=SECONDS
     )
 
 

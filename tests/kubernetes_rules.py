@@ -80,12 +80,22 @@ def gateway(objects):
             }
             if listening != set(port_names(spec).values()):
                 yield f"Envoy listens at {listening}, and {name} has {port_names(spec)}"
-            for host, port in set(re.findall(r"address: (triton\S*), port_value: (\d+)", text)):
+            for host, port in servers_of(yaml.load(text, yaml.CSafeLoader)):
                 service = services.get(host, {"ports": []})
                 if service.get("clusterIP") != "None":
                     yield f"the gateway wants a headless Service {host}"
-                if int(port) not in [each["port"] for each in service["ports"]]:
+                if port not in [each["port"] for each in service["ports"]]:
                     yield f"the gateway wants port {port} of {host}"
+
+
+def servers_of(envoy):
+    """Yield the names and ports of the servers behind an Envoy."""
+    for cluster in envoy["static_resources"]["clusters"]:
+        for group in cluster["load_assignment"]["endpoints"]:
+            for each in group["lb_endpoints"]:
+                address = each["endpoint"]["address"].get("socket_address")
+                if address:
+                    yield address["address"], address["port_value"]
 
 
 def probes_of(container):
@@ -108,7 +118,7 @@ def probes(objects):
             yield f"the probes of {name} ask {paths}"
         readiness = found.get("readinessProbe", {})
         command = readiness.get("exec", {}).get("command")
-        if command != ["python3", "/opt/serving-kit/supervisor", "probe"]:
+        if command != ["python3", "-IS", "/opt/serving-kit/supervisor", "probe"]:
             yield f"the readiness probe of {name} does not infer"
         # The index, two statistics and the configuration, and the request itself.
         if readiness.get("timeoutSeconds", 1) <= 4 * SECONDS + RUN_SECONDS:

@@ -1,6 +1,6 @@
 """Schemas: Kubernetes' own out of the package kubernetes-validate, and three of others, by hand.
 
-Those of KServe (v1alpha1 and v1beta1, as in 0.20) and of the Prometheus Operator (v1, as in 0.92)
+Those of KServe (v1alpha1 and v1beta1, as in 0.20) and of the Prometheus Operator (v1, as in 0.93)
 have megabytes, most of it the schema of a pod again. Here are the fields of their own that
 deploy/kubernetes may use; a container and a pod are checked against Kubernetes' own schema.
 """

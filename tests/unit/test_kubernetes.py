@@ -1,13 +1,31 @@
 """deploy/kubernetes, without a cluster: rendered by kubectl, and held against schemas and rules."""
 
+import re
 import shutil
 import subprocess
+import sys
+from pathlib import Path
 
 import kubernetes_rules
 import pytest
 import yaml
-from kubernetes_objects import FOLDER, KIT, PART, SECONDS, may_reach, named, render, why_no_kubectl
+from kubernetes_objects import (
+    FOLDER,
+    KIT,
+    PART,
+    SECONDS,
+    kubectl,
+    may_reach,
+    named,
+    of_kind,
+    pods_of,
+    render,
+    why_no_kubectl,
+)
 from kubernetes_schemas import complaints
+
+from serving_kit.paths import ROOT
+from serving_kit.server.embedded import CPU_OPTIONS
 
 #: The oldest that has all that is used (the "sleep" of preStop), and the newest that is known here.
 VERSIONS = ("1.30", "1.37")
@@ -29,6 +47,17 @@ def test_the_objects_keep_to_schemas_and_rules(rendered, overlay):
         assert not list(rule(objects)), rule.__name__
 
 
+def test_envoy_takes_the_gateways_command_and_configuration(rendered, tmp_path):
+    (config,) = of_kind(rendered["cpu"], "ConfigMap")
+    (tmp_path / "envoy.yaml").write_text(config["data"]["envoy.yaml"])
+    deployment = named(rendered["cpu"], "Deployment", "gateway")
+    program, *options = deployment["spec"]["template"]["spec"]["containers"][0]["command"]
+    options = [word.replace("/etc/envoy", str(tmp_path)) for word in options]
+    command = [Path(sys.executable).with_name(program), "--mode", "validate", *options]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS)
+    assert done.returncode == 0, done.stderr
+
+
 # --- What the overlays differ in, and who reaches whom ------------------------------------------
 
 
@@ -38,7 +67,7 @@ def test_a_gpu_goes_with_the_configuration_that_asks_for_one(rendered):
         triton = named(rendered[overlay], "Deployment", "triton")
         specs[overlay] = triton["spec"]["template"]["spec"]
     cpu, gpu = (specs[overlay]["containers"][0] for overlay in ("cpu", "gpu"))
-    assert cpu["args"] == [*gpu["args"], "--model-config-name=cpu"]
+    assert cpu["args"] == [*gpu["args"], *CPU_OPTIONS]
     assert gpu["resources"]["limits"] == cpu["resources"]["limits"] | {"nvidia.com/gpu": 1}
     assert {each["key"] for each in specs["gpu"]["tolerations"]} == {"nvidia.com/gpu"}
 
@@ -135,3 +164,75 @@ def test_the_number_is_how_long_requests_wait_against_how_long_they_run(tmp_path
         ["promtool", "test", "rules", file], capture_output=True, text=True, timeout=SECONDS
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+# --- README.md -----------------------------------------------------------------------------------
+
+README = (FOLDER / "README.md").read_text()
+
+
+def blocks(language):
+    return re.findall(rf"^```{language}\n(.*?)^```", README, re.S | re.M)
+
+
+@pytest.fixture
+def mine(tmp_path):
+    """The overlay of one's own that README.md shows, beside a copy of deploy/."""
+    shutil.copytree(ROOT / "deploy", tmp_path / "deploy")
+    (tmp_path / "mine").mkdir()
+    overlay, secret, patch = blocks("yaml")
+    (tmp_path / "mine" / "kustomization.yaml").write_text(overlay)
+
+    def with_login():
+        (tmp_path / "mine" / "kustomization.yaml").write_text(overlay + patch + secret)
+        shutil.copy(ROOT / "deploy" / "gateway" / "envoy.yaml", tmp_path / "mine")
+
+    return tmp_path, with_login
+
+
+def rendered_in(folder):
+    done = kubectl("kustomize", "mine", cwd=folder)
+    assert (done.returncode, done.stderr) == (0, "")
+    return list(yaml.safe_load_all(done.stdout))
+
+
+def test_an_overlay_of_ones_own(rendered, mine):
+    folder, with_login = mine
+    objects = rendered_in(folder)
+    used = {spec["containers"][0]["image"] for _, _, spec in pods_of(objects)}
+    assert used == {
+        f"registry.example.com/{name}:0.1.0"
+        for name in ("oneflow-serving-kit", "oneflow-serving-kit-gateway")
+    }
+    assert named(objects, "PersistentVolumeClaim", "models")["spec"]["accessModes"] == [
+        "ReadWriteOnce"
+    ]
+    with_login()
+    objects = rendered_in(folder)
+    (secret,) = of_kind(objects, "Secret")
+    (volume,) = named(objects, "Deployment", "gateway")["spec"]["template"]["spec"]["volumes"]
+    assert volume["secret"]["secretName"] == secret["metadata"]["name"]
+    for check in (lambda each: complaints(each, VERSIONS[0]), *kubernetes_rules.RULES.values()):
+        assert not list(check(objects))
+
+
+def test_every_command_is_run_or_needs_a_cluster_a_registry_or_docker(rendered):
+    """The rest is checked for what it names: folders, files, objects and the images' names."""
+    lines = "".join(blocks("shell")).splitlines()
+    assert [line for line in lines if line.startswith("kubectl kustomize")] == [
+        "kubectl kustomize mine",  # test_an_overlay_of_ones_own
+        "kubectl kustomize deploy/kubernetes/kserve",  # render
+    ]
+    assert {line.split()[0] for line in lines} == {"make", "docker", "kubectl", "helm"}
+    verbs = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M))
+    assert {line.split()[1] for line in lines if line.startswith("make ")} <= verbs
+    text = " ".join(lines)
+    for path in re.findall(r"(?:deploy/|model_repository)[\w/.-]*", text):
+        assert (ROOT / path).exists(), path
+    objects = [*rendered["cpu"], *rendered["copy"]]
+    for kind, name in re.findall(r"\b(pod|deployment|service)/([\w-]+)", text):
+        assert named(objects, kind.capitalize(), name)
+    spaces = set(re.findall(r"--namespace (\S+)|(oneflow-[\w-]+)/models:", text))
+    assert {a or b for a, b in spaces} - {"monitoring"} == {
+        objects[0]["metadata"]["name"] for objects in (rendered["cpu"], rendered["models"])
+    }

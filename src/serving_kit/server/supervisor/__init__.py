@@ -29,7 +29,7 @@ from .leftovers import (
     shm_prefix,
 )
 from .owned import EXIT_TIMEOUT_SECONDS, KILL_AFTER_SECONDS, own
-from .probe import probe
+from .probe import run_probe
 from .stubs import LOOK_SECONDS, STUB
 from .web import request
 
@@ -51,9 +51,9 @@ __all__ = [
     "TEMPORARY",
     "clean_up",
     "own",
-    "probe",
     "processes_of",
     "request",
     "run",
+    "run_probe",
     "shm_prefix",
 ]

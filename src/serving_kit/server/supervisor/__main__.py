@@ -9,12 +9,12 @@ from pathlib import Path
 
 # The folder itself stands on the path; as a package, it needs the one above.
 sys.path[0] = str(Path(__file__).resolve().parents[1])
-from supervisor import own, probe, run  # noqa: E402
+from supervisor import own, run, run_probe  # noqa: E402
 
 verb, *words = sys.argv[1:]
 if verb == "own":
     own(Path(words[0]))
 elif verb == "probe":
-    sys.exit(probe() or 0)
+    sys.exit(run_probe() or 0)
 else:
     sys.exit(run(words))

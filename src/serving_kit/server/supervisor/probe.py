@@ -27,7 +27,7 @@ SECONDS = 2
 DEAD = b"is not healthy"
 
 
-def probe() -> str:
+def run_probe() -> str:
     """Return in one sentence why this container should get no requests; empty if it should."""
     command = command_of_triton()
     if command is None:
@@ -55,21 +55,29 @@ def why_not_ready(api: Api) -> str:
         OSError: Triton does not respond.
         ValueError: its response is none of Triton's.
     """
-    models = _get(api, "/v2/repository/index", "{}")
+    # A state is missing where the model was never to be loaded.
+    models = [each for each in _get(api, "/v2/repository/index", "{}") if "state" in each]
     if not models:
         return "no model is loaded"
-    # A state is missing where the model was never to be loaded.
-    missing = [model for model in models if model.get("state") == "UNAVAILABLE"]
-    ready = [model for model in models if model.get("state") == "READY"]
+    ready = [model for model in models if model["state"] == "READY"]
+    # A model that Triton loads again beside the old one stays ready, and so does one of which only
+    # an old version was unloaded.
+    missing = {model["name"]: model for model in models}
+    for model in ready:
+        missing.pop(model["name"], None)
+    reasons = [f"{name} is not loaded: {_reason(model)}" for name, model in missing.items()]
     with ThreadPoolExecutor(len(models)) as pool:
         dead = list(pool.map(lambda model: _is_dead(api, _path(model)), ready))
-    reasons = [f"{model['name']} is not loaded: {model.get('reason')}" for model in missing]
     reasons += [
         f"the process that serves {model['name']} died"
         for model, is_dead in zip(ready, dead, strict=True)
         if is_dead
     ]
     return "; ".join(reasons)
+
+
+def _reason(model: dict) -> str:
+    return model.get("reason", model["state"].lower()).partition("\n")[0]
 
 
 def _path(model: dict) -> str:
