@@ -133,16 +133,21 @@ def grace(objects):
     """A pod may stop in its own time: preStop, Triton's time for requests, the supervisor's."""
     for name, _, spec in pods_of(objects):
         container = spec["containers"][0]
-        pause = container.get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0)
-        needed = pause
+        pause = needed = pause_of(container)
         if is_triton(container):
             given = re.search(r"--exit-timeout-secs=(\d+)", " ".join(container["args"]))
             needed += int(given[1]) if given else EXIT_TIMEOUT_SECONDS
             needed += FURTHER_SECONDS
-        if is_triton(container) and pause < 10:
+        if pause < 10 and container.get("ports"):
             yield f"{name} pauses for {pause} s only before it stops"
         if spec.get("terminationGracePeriodSeconds", 30) <= needed:
             yield f"{name} needs more than {needed} s to stop"
+
+
+def pause_of(container):
+    hook = container.get("lifecycle", {}).get("preStop", {})
+    found = re.search(r"time\.sleep\((\d+)\)", hook.get("exec", {}).get("command", [""])[-1])
+    return int(found[1]) if found else hook.get("sleep", {}).get("seconds", 0)
 
 
 def security(objects):
@@ -282,19 +287,5 @@ def runtime(objects):
             yield "no runtime fits to the InferenceService"
 
 
-RULES = {
-    rule.__name__: rule
-    for rule in (
-        selectors,
-        ports,
-        gateway,
-        probes,
-        grace,
-        security,
-        volumes,
-        resources,
-        updates,
-        images,
-        runtime,
-    )
-}
+ALL = (selectors, ports, gateway, probes, grace, security, volumes, resources, updates, images)
+RULES = {rule.__name__: rule for rule in (*ALL, runtime)}

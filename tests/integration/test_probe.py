@@ -101,6 +101,7 @@ def kill_stub(server, name, processes_named):
     stub.kill()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["calm", "batched"])
 def test_a_model_gets_a_request_unless_it_has_just_responded(served, api, name, monkeypatch):
     first = counts(served, name)[0]

@@ -124,6 +124,11 @@ MISTAKES = [
         "cpu",
         set_at("Deployment", "gateway", "spec template spec terminationGracePeriodSeconds", 10),
     ),
+    (
+        "grace",
+        "cpu",
+        set_at("Deployment", "gateway", "spec template spec containers 0 lifecycle"),
+    ),
     ("grace", "kserve", predictor("terminationGracePeriodSeconds")),
     ("security", "cpu", pod("securityContext runAsNonRoot")),
     ("security", "cpu", pod("securityContext runAsUser")),
