@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from kubernetes_dns import RESOLV_CONF, TRITON_PORT
 from kubernetes_objects import FOLDER, ROOT
 
 from serving_kit.server.ports import HOST
@@ -86,3 +87,28 @@ def test_a_gateway_that_stops_asks_its_clients_to_leave(envoy, port):
         hook.wait()
     process.terminate()
     assert process.wait(SECONDS) == 0
+
+
+def alone(*command):
+    """Run a command in a network of its own, with files that may be covered by others."""
+    command = ["unshare", "--user", "--map-root-user", "--net", "--mount", *command]
+    return subprocess.run(command, capture_output=True, text=True, timeout=2 * SECONDS)
+
+
+@pytest.mark.long
+@pytest.mark.skipif(alone("true").returncode != 0, reason="no namespaces for users here")
+def test_the_gateway_finds_the_servers_by_a_pods_list_of_domains(tmp_path):
+    """The name "triton" alone; a cluster's DNS knows it with namespace and domain only."""
+    text = (ROOT / "deploy" / "gateway" / "envoy.yaml").read_text()
+    server = "address: triton, port_value: 8000"
+    assert server in text
+    text = text.replace(server, f"address: triton, port_value: {TRITON_PORT}")
+    (tmp_path / "envoy.yaml").write_text(text)
+    (tmp_path / "resolv.conf").write_text(RESOLV_CONF)
+    program, *options = container()["command"]
+    options = [word.replace("/etc/envoy", str(tmp_path)) for word in options]
+    command = [sys.executable, Path(__file__).with_name("kubernetes_dns.py")]
+    command += [Path(sys.executable).with_name(program), *options]
+    script = f"ip link set lo up && mount --bind {tmp_path}/resolv.conf /etc/resolv.conf"
+    done = alone("bash", "-c", f'{script} && exec "$@"', "bash", *map(str, command))
+    assert done.stdout.strip() == "(200, 'ready')", done.stdout + done.stderr

@@ -4,6 +4,7 @@ import re
 import shutil
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import kubernetes_rules
@@ -41,8 +42,8 @@ def rendered():
 @pytest.mark.parametrize("overlay", ["cpu", "gpu", "kserve", "copy"])
 def test_the_objects_keep_to_schemas_and_rules(rendered, overlay):
     objects = rendered[overlay]
-    for version in VERSIONS:
-        assert not list(complaints(objects, version))
+    for release in VERSIONS:
+        assert not list(complaints(objects, release))
     for rule in kubernetes_rules.RULES.values():
         assert not list(rule(objects)), rule.__name__
 
@@ -56,6 +57,12 @@ def test_envoy_takes_the_gateways_command_and_configuration(rendered, tmp_path):
     command = [Path(sys.executable).with_name(program), "--mode", "validate", *options]
     done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("overlay", ["cpu", "gpu", "kserve"])
+def test_the_images_have_the_kits_version(rendered, overlay):
+    images = {spec["containers"][0]["image"] for _, _, spec in pods_of(rendered[overlay])}
+    assert {image.partition(":")[2] for image in images} == {version("serving-kit")}
 
 
 # --- What the overlays differ in, and who reaches whom ------------------------------------------
