@@ -23,6 +23,8 @@ from serving_kit.errors import (
 )
 from serving_kit.export.version import export_version
 from serving_kit.server import TritonServer, ports, runs, supervisor
+from serving_kit.server.supervisor import probe
+from serving_kit.server.supervisor.api import Api
 
 
 class Embedding(nn.Module):
@@ -136,7 +138,8 @@ def test_the_server_refused(served, image):
 
 
 @provokes("Stub process is not healthy")
-def test_stub_process_is_not_healthy(served, image, wait_until):
+def test_stub_process_is_not_healthy(served, image, wait_until, triton, monkeypatch):
+    monkeypatch.setattr(probe, "RECENT_SECONDS", 0)
     (worker,) = served.workers()
     stub = worker.parent()
     owner = psutil.Process(runs.supervisor_of(served.server.run_dir))
@@ -144,10 +147,11 @@ def test_stub_process_is_not_healthy(served, image, wait_until):
     try:
         stub.kill()
         said = ask(served, image)
+        seen = probe.why_not_ready(Api(triton(served.server.run_dir).cmdline()))
     finally:
         owner.resume()
     wait_until(lambda: f"supervisor: {served.name} is loaded again" in served.server.log())
-    return [said, served.server.log()]
+    return [said, seen, served.server.log()]
 
 
 #: In the folder of a model, it takes the place of Triton's own.

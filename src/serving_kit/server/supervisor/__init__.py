@@ -7,6 +7,7 @@ everything else, and runs where nothing of the kit is installed.
 - ``owned`` serves a server's owner, ``alone`` is process 1 of a container;
 - ``watch`` runs Triton, and starts it again when it ended by itself: ``restarts`` says when;
 - ``stubs`` looks after the processes in which Triton's python backend runs models;
+- ``probe`` asks every model for a response, for Kubernetes' readiness probe;
 - ``events`` is what comes from outside, ``api`` what Triton's HTTP tells, over ``web``;
 - ``leftovers`` knows what belongs to a run, and removes it; ``children`` has the system calls for
   child processes.
@@ -28,6 +29,7 @@ from .leftovers import (
     shm_prefix,
 )
 from .owned import EXIT_TIMEOUT_SECONDS, KILL_AFTER_SECONDS, own
+from .probe import run_probe
 from .stubs import LOOK_SECONDS, STUB
 from .web import request
 
@@ -52,5 +54,6 @@ __all__ = [
     "processes_of",
     "request",
     "run",
+    "run_probe",
     "shm_prefix",
 ]

@@ -8,7 +8,7 @@ def request(
     address: str,
     port: int,
     path: str,
-    body: str | None = None,
+    body: str | bytes | None = None,
     headers: dict[str, str] | None = None,
     seconds: float = 5,
 ) -> tuple[int, bytes]:
