@@ -10,10 +10,11 @@ V =
 SERVER =
 PORT =
 REPOSITORY =
+REPLICAS =
 DRY_RUN =
 QUICK =
 PYTORCH =
-export IMAGE STYLE V SERVER PORT REPOSITORY DRY_RUN QUICK PYTORCH
+export IMAGE STYLE V SERVER PORT REPOSITORY REPLICAS DRY_RUN QUICK PYTORCH
 
 .PHONY: help
 help: ## list the verbs
@@ -28,9 +29,9 @@ demo: env ## cat.jpg -> Triton + OneFlow -> result.jpg (IMAGE=photo.png STYLE=re
 	@$(PYTHON) -m serving_kit demo $${IMAGE:+--image "$$IMAGE"} $${STYLE:+--style "$$STYLE"} $${V:+-v} $${SERVER:+--server "$$SERVER"}
 
 .PHONY: serve
-serve: env ## start Triton and leave it running (SERVER=auto|docker|local PORT=8000 DRY_RUN=1)
+serve: env ## start Triton and leave it running (REPLICAS=2 SERVER=auto|docker|local PORT=8000 DRY_RUN=1)
 	@$(PYTHON) -m serving_kit serve $${SERVER:+--server "$$SERVER"} $${PORT:+--port "$$PORT"} \
-	  $${REPOSITORY:+--repository "$$REPOSITORY"} $${DRY_RUN:+--dry-run}
+	  $${REPOSITORY:+--repository "$$REPOSITORY"} $${REPLICAS:+--replicas "$$REPLICAS"} $${DRY_RUN:+--dry-run}
 
 .PHONY: status
 status: env ## tell which servers run, and what is ready

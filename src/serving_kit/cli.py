@@ -61,12 +61,22 @@ def _parser() -> argparse.ArgumentParser:
     add("--model-control", action="store_true", help="let clients load and unload models")
     shared_memory = "let clients register shared memory of this machine"
     add("--shared-memory", action="store_true", help=shared_memory)
-    no_json = "refuse JSON over HTTP: raw bytes for models with one input, all else over gRPC"
-    add("--no-json", dest="json", action="store_false", help=no_json)
+    no_json = (
+        "take or refuse JSON over HTTP; one server without it takes raw bytes for models with one "
+        "input, and all else over gRPC (default: taken, but not behind a gateway)"
+    )
+    add("--json", action=argparse.BooleanOptionalAction, default=None, help=no_json)
+    replicas = "start so many Tritons behind a gateway; any of the options below starts it, too"
+    add("--replicas", type=int, help=replicas)
+    _add_access(add)
     dry_run = "print the command that would run, and run nothing"
     add("--dry-run", action="store_true", help=dry_run)
     further = "further options of tritonserver, after --"
     add("options", metavar="-- OPTION", nargs="*", help=further)
+
+    add = verb(gateway, "print the gateway's configuration for compose, swarm and Kubernetes")
+    add("--json", action="store_true", help="take JSON over HTTP")
+    _add_access(add)
 
     verb(stop, "stop every server that serve started")
     verb(status, "tell which servers run, and what is ready")
@@ -84,6 +94,21 @@ def _parser() -> argparse.ArgumentParser:
     add("--image", **photo)
     add("--output", type=Path, default="styles.png", help="the sheet (default: %(default)s)")
     return parser
+
+
+def _add_access(add: Callable) -> None:
+    """Add the options for who gets through the gateway."""
+    add("--tls-cert", type=Path, help="TLS: a certificate with its chain, in PEM")
+    add("--tls-key", type=Path, help="TLS: the key of the certificate, in PEM")
+    add("--basic-auth", type=Path, help="a login: lines of htpasswd -nbs USER PASSWORD")
+    add("--token", type=Path, help="a login: a file with the token for Authorization: Bearer")
+
+
+def _access(options: argparse.Namespace):
+    from serving_kit.server import Access
+
+    names = ("tls_cert", "tls_key", "basic_auth", "token")
+    return Access(json=bool(options.json), **{name: getattr(options, name) for name in names})
 
 
 def demo(options: argparse.Namespace) -> None:
@@ -126,9 +151,14 @@ def serve(options: argparse.Namespace) -> None:
     """Start a detached server, or say how one would be started."""
     from serving_kit.models import repository_for
     from serving_kit.repository import checks
-    from serving_kit.server import TritonServer
+    from serving_kit.server import Access, ReplicatedServer, TritonServer
 
-    server = TritonServer(
+    access = _access(options)
+    if options.replicas is None and access == Access(json=access.json):
+        kind, settings = TritonServer, {"json": options.json is not False}
+    else:
+        kind, settings = ReplicatedServer, {"replicas": options.replicas or 1, "access": access}
+    server = kind(
         options.repository,
         mode=options.server,
         image=options.image,
@@ -138,9 +168,9 @@ def serve(options: argparse.Namespace) -> None:
         address=options.address,
         model_control=options.model_control,
         shared_memory=options.shared_memory,
-        json=options.json,
         detached=True,
         options=options.options,
+        **settings,
     )
     if options.dry_run:
         print(server.command())
@@ -163,6 +193,16 @@ def serve(options: argparse.Namespace) -> None:
     if server.is_reachable_from_elsewhere:
         print("careful   whoever can reach this machine can use it: see docs/security.md")
     print("stop      make stop")
+
+
+def gateway(options: argparse.Namespace) -> None:
+    """Print Envoy's configuration; what the files of a login and TLS hold is in it."""
+    import yaml
+
+    from serving_kit.server.gateway import configuration
+
+    print("# From deploy/gateway/envoy.yaml, by: python -m serving_kit gateway")
+    print(yaml.safe_dump(configuration(_access(options)), sort_keys=False), end="")
 
 
 def stop(options: argparse.Namespace) -> None:
@@ -193,6 +233,8 @@ def status(options: argparse.Namespace) -> int:
         print(f"server    {server}: {state}")
         if restarts := server.restarts():
             print(f"restarts  {len(restarts)}; before the last, {restarts[-1]}")
+        for replica in getattr(server, "servers", []):
+            print(f"replica   {replica}: {'ready' if replica.is_ready() else 'not ready'}")
         print(f"models    {_models(server)}, from {server.model_repository}")
     if not servers:
         print("no server is running; start one with make serve")

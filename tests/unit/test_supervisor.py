@@ -46,10 +46,10 @@ def test_the_pauses_grow_and_the_fifth_end_within_a_minute_is_the_last(ends, pau
 
 
 def test_what_is_said_about_an_end_is_found_in_the_log_again():
-    crash = restarts.describe(-11, 312.4)
+    crash = restarts.describe("Triton", -11, 312.4)
     assert crash == "Triton was ended by signal 11 (SIGSEGV) after 312 s"
-    end = restarts.describe(1, 3)
-    assert end == "Triton ended with exit code 1 after 3 s"
+    end = restarts.describe("Envoy", 1, 3)
+    assert end == "Envoy ended with exit code 1 after 3 s"
     lines = [
         restarts.announce(crash, 1, 0),
         restarts.announce(end, 2, 1),

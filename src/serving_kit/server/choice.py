@@ -7,6 +7,7 @@ from serving_kit.errors import ServerError
 from serving_kit.server import docker, embedded
 from serving_kit.server.docker import KIT_IMAGE
 from serving_kit.server.embedded import EmbeddedLauncher
+from serving_kit.server.gateway import GatewayLauncher
 from serving_kit.server.kit_image import KitImageLauncher
 from serving_kit.server.launcher import Launcher
 from serving_kit.server.original_image import OriginalImageLauncher
@@ -70,6 +71,8 @@ def choose(mode: str = "auto", image: str = KIT_IMAGE) -> Choice:
 
 def launcher_for(spec: ServerSpec, engine: docker.Engine | None = None) -> Launcher:
     """Return the launcher of a spec whose mode is chosen."""
+    if spec.replicas:
+        return GatewayLauncher(spec)
     if spec.mode == "local":
         return EmbeddedLauncher(spec)
     if spec.image == KIT_IMAGE:

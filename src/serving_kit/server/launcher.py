@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from serving_kit.server import supervisor
 from serving_kit.server.docker import Engine
@@ -35,6 +36,9 @@ class Launcher(ABC):
         spec: what is to be served, with a mode and a device.
         engine: Docker's, where a container is to be started.
     """
+
+    #: What is started, in words.
+    PROGRAM: ClassVar = "Triton"
 
     spec: ServerSpec
     engine: Engine | None = None

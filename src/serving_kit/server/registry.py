@@ -31,6 +31,8 @@ class Record:
     version: str
     #: What the models and the backend were when it started; see ``fingerprint``.
     fingerprint: str
+    #: The name of the run of the gateway that it stands behind; empty without one.
+    gateway: str = ""
 
     def write(self) -> None:
         """Record the server."""

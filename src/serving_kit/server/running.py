@@ -3,16 +3,22 @@
 import contextlib
 import json
 import os
+import re
 import subprocess
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from serving_kit.errors import ServerError
 from serving_kit.server import registry, runs, supervisor
 from serving_kit.server.choice import launcher_for
+from serving_kit.server.gateway import CLUSTERS
 from serving_kit.server.launcher import Launcher
 from serving_kit.server.spec import ServerSpec
 from serving_kit.server.triton_log import causes_in, last_lines, restarts_in
+
+#: How a line of Envoy's metrics gives a value for the value of a label.
+METRIC = r'envoy_{}{{.*envoy_{}="([^"]+)".*}} (.+)'
 
 
 class RunningServer:
@@ -81,14 +87,14 @@ class RunningServer:
         Raises:
             ServerError: it ended for good, or was not ready in time.
         """
-        deadline = time.monotonic() + seconds
+        deadline, program = time.monotonic() + seconds, self.launcher.PROGRAM
         while not self.is_ready():
             if (code := self.exit_code()) is not None:
                 raise ServerError(
-                    f"Triton ended with exit code {code} before it was ready{self.why()}"
+                    f"{program} ended with exit code {code} before it was ready{self.why()}"
                 )
             if time.monotonic() > deadline:
-                raise ServerError(f"Triton was not ready after {seconds:.0f} s{self.why()}")
+                raise ServerError(f"{program} was not ready after {seconds:.0f} s{self.why()}")
             time.sleep(0.05)
 
     def metadata(self) -> dict:
@@ -185,6 +191,71 @@ class RunningServer:
         return self.launcher.title(self.version, self.url)
 
 
+class RunningGateway(RunningServer):
+    """A gateway and the servers behind it."""
+
+    def take(self, record: registry.Record) -> None:
+        """Make this object the handle of a recorded gateway, and of its servers."""
+        super().take(record)
+        found = [each for each in registry.records() if each.gateway == record.run_dir.name]
+        self.servers: list[RunningServer] = [RunningServer(each) for each in found]
+
+    def is_ready(self) -> bool:
+        """Tell whether the gateway has a server that is ready.
+
+        Its port for metrics tells it, which needs neither TLS nor a login.
+        """
+        return self.run_dir is not None and self.ready_servers() > 0
+
+    def ready_servers(self) -> int:
+        """Return how many servers the gateway has seen ready, both HTTP and gRPC."""
+        healthy = self.metric("cluster_membership_healthy", "cluster_name")
+        return int(min(healthy.get(cluster, 0) for cluster in CLUSTERS))
+
+    def metric(self, name: str, label: str) -> dict[str, float]:
+        """Return the values of one of Envoy's metrics, by one of its labels.
+
+        It is empty where another program has the port by now.
+        """
+        values: dict[str, float] = {}
+        with contextlib.suppress(OSError):
+            if self._get_metrics("/name") == self.run_dir.name:
+                for line in self._get_metrics("/metrics").splitlines():
+                    if found := re.match(METRIC.format(name, label), line):
+                        values[found[1]] = float(found[2])
+        return values
+
+    def _get_metrics(self, path: str) -> str:
+        return supervisor.request(self.spec.client_address, self.ports[2], path)[1].decode()
+
+    def models(self) -> dict[str, bool]:
+        """Return the models that were to be loaded, and whether each is ready in all servers."""
+        each = [server.models() for server in self.servers]
+        return {name: all(models[name] for models in each) for name in each[0]} if each else {}
+
+    def restarts(self) -> list[str]:
+        """Return why the gateway or a server was started again, one sentence for each time."""
+        own = super().restarts()
+        return own + [why for server in self.servers for why in server.restarts()]
+
+    def stop(self) -> None:
+        """Stop the gateway, then the servers."""
+        super().stop()
+        servers, self.servers = self.servers, []
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(lambda server: server.stop(), servers))
+
+
+def handle(record: registry.Record) -> RunningServer:
+    """Return what can be done with a recorded server."""
+    return (RunningGateway if record.spec.replicas else RunningServer)(record)
+
+
 def running_servers() -> list[RunningServer]:
-    """Return the detached servers of this clone, oldest first."""
-    return [RunningServer(record) for record in registry.records()]
+    """Return the detached servers of this clone, oldest first; those behind a gateway are in it.
+
+    Where a gateway was killed together with its supervisor, its servers count like all others.
+    """
+    records = registry.records()
+    gateways = {record.run_dir.name for record in records if record.spec.replicas}
+    return [handle(record) for record in records if record.gateway not in gateways]

@@ -38,6 +38,8 @@ class ServerSpec:
     #: Whether requests over HTTP may be JSON. Without, HTTP takes the bytes of one tensor for a
     #: model with one input; tensors of all kinds go over gRPC.
     json: bool = True
+    #: How many servers stand behind a gateway that serves this; 0 for one server without one.
+    replicas: int = 0
     #: Further options of tritonserver, ``"--log-verbose=1"`` for example.
     options: tuple[str, ...] = ()
 

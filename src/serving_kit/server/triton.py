@@ -20,7 +20,7 @@ from serving_kit.server import embedded, registry, runs, supervisor
 from serving_kit.server.choice import Choice, choose, launcher_for
 from serving_kit.server.launcher import Launcher
 from serving_kit.server.ports import TRITON_PORTS
-from serving_kit.server.running import RunningServer
+from serving_kit.server.running import RunningServer, handle
 from serving_kit.server.spec import ServerSpec
 
 #: Supervisors that go on after this process; kept, so that Python does not complain about them.
@@ -139,7 +139,7 @@ class TritonServer(RunningServer):
                 taken = re.search(r"already in use|port is already allocated", self.log())
                 if last_try or not taken:
                     raise
-                self.stop()
+                TritonServer.stop(self)  # of a gateway not its servers
             else:
                 self._tell_supervisor(supervisor.READY)
                 self.version = self.metadata().get("version", "")
@@ -182,11 +182,11 @@ class TritonServer(RunningServer):
         Raises:
             ServerError: one with another spec has a port that is wanted here.
         """
-        now = registry.fingerprint(self.model_repository)
-        for record in registry.records():
+        now = self._fingerprint()
+        for record in filter(lambda each: not each.gateway, registry.records()):
             wanted_and_there = zip(self._wanted_ports, record.ports, strict=True)
             fits = all(wanted in (None, port) for wanted, port in wanted_and_there)
-            other = RunningServer(record)
+            other = handle(record)
             if fits and record.spec == self.spec:
                 if other.is_ready() and record.fingerprint == now:
                     self.take(record)
@@ -203,19 +203,31 @@ class TritonServer(RunningServer):
                 )
         return False
 
-    def _let_go(self) -> None:
-        """Record the server, and tell its supervisor to outlive this process."""
+    def _fingerprint(self) -> str:
+        """Return a text that changes when another server is needed for the same spec."""
+        return registry.fingerprint(self.model_repository)
+
+    def _let_go(self, gateway: str = "") -> None:
+        """Record the server, and tell its supervisor to outlive this process.
+
+        Args:
+            gateway: the name of the run of the gateway that it stands behind.
+        """
+        self._record(gateway)
+        self._tell_supervisor(supervisor.LET_GO)
+        self._supervisor.stdin.close()
+        _outliving[self.run_dir] = self._supervisor
+        self._supervisor = None
+
+    def _record(self, gateway: str) -> None:
         registry.Record(
             run_dir=self.run_dir,
             spec=self.spec,
             ports=self.ports,
             version=self.version,
-            fingerprint=registry.fingerprint(self.model_repository),
+            fingerprint=self._fingerprint(),
+            gateway=gateway,
         ).write()
-        self._tell_supervisor(supervisor.LET_GO)
-        self._supervisor.stdin.close()
-        _outliving[self.run_dir] = self._supervisor
-        self._supervisor = None
 
     def exit_code(self) -> int | None:
         """Return the exit code of a server that ended for good; None while it runs."""

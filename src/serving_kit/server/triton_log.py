@@ -21,7 +21,7 @@ NOISE = re.compile(
 )
 
 #: What the supervisor writes, see its ``restarts.announce``.
-RESTART = re.compile(r"^W supervisor: (Triton .+); started again\b", re.M)
+RESTART = re.compile(r"^W supervisor: ((?:Triton|Envoy) .+); started again\b", re.M)
 
 
 def causes_in(log: str) -> list[str]:

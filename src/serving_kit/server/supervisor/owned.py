@@ -16,7 +16,7 @@ from pathlib import Path
 from .children import end_orphans
 from .events import Events
 from .leftovers import EXIT_CODE_FILE, LOG_FILE, PID_FILE, clean_up
-from .watch import keep_running
+from .watch import TRITON, keep_running
 
 #: Triton responds to what it has accepted, for at most this long, before it gives up its models.
 EXIT_TIMEOUT_SECONDS = 5
@@ -42,7 +42,7 @@ def own(run_dir: Path) -> None:
     supervise(run_dir, **json.loads(order))
 
 
-def supervise(run_dir: Path, command: list[str], inside: bool) -> None:
+def supervise(run_dir: Path, command: list[str], inside: bool, name: str = TRITON) -> None:
     """Run ``command`` until standard input closes or a signal asks to end, then clean up.
 
     Files in ``run_dir`` tell the owner what happens. A reader that is quicker than the writer
@@ -52,12 +52,13 @@ def supervise(run_dir: Path, command: list[str], inside: bool) -> None:
         run_dir: the run folder.
         command: Triton's command line.
         inside: see ``keep_running``.
+        name: likewise.
     """
     (run_dir / PID_FILE).write_text(str(os.getpid()))
     events = Events(sys.stdin.fileno())
     try:
         code, is_stopped = keep_running(
-            command, events, stop_seconds=KILL_AFTER_SECONDS, inside=inside
+            command, events, stop_seconds=KILL_AFTER_SECONDS, inside=inside, name=name
         )
         if not is_stopped:
             (run_dir / EXIT_CODE_FILE).write_text(str(code))

@@ -18,13 +18,13 @@ def pause_after(ends: Sequence[float]) -> float | None:
     return PAUSES[recent - 1] if recent <= len(PAUSES) else None
 
 
-def describe(code: int, seconds: float) -> str:
-    """Say how Triton ended, from its exit code as subprocess gives it and the age it reached."""
+def describe(name: str, code: int, seconds: float) -> str:
+    """Say how a program ended, from its exit code as subprocess gives it and the age it reached."""
     if code < 0:
         how = f"was ended by signal {-code} ({signal.Signals(-code).name})"
     else:
         how = f"ended with exit code {code}"
-    return f"Triton {how} after {seconds:.0f} s"
+    return f"{name} {how} after {seconds:.0f} s"
 
 
 def announce(end: str, restarts: int, pause: float | None) -> str:

@@ -18,6 +18,9 @@ RESTARTS_VARIABLE = "SERVING_KIT_RESTARTS"
 START_LOOK_SECONDS = 0.05
 #: The exit code of a command that cannot be started, as shells have it.
 NOT_STARTED = 127
+#: What is run, in words. Of another program, as the gateway before several servers, nothing more is
+#: known than whether it runs.
+TRITON = "Triton"
 
 
 class Triton:
@@ -27,9 +30,10 @@ class Triton:
         command: its command line.
         restarts: how many were started before it.
         inside: whether the command is Triton itself, and not one that starts it elsewhere.
+        name: "Triton", or the name of another program.
     """
 
-    def __init__(self, command: list[str], restarts: int, inside: bool):
+    def __init__(self, command: list[str], restarts: int, inside: bool, name: str):
         self._began = time.monotonic()
         self._restarts = restarts
         self._process = subprocess.Popen(
@@ -40,8 +44,8 @@ class Triton:
             preexec_fn=prepare,
             start_new_session=True,  # a Ctrl-C in the terminal is for the supervisor to handle
         )
-        self._api = Api(command) if inside else None
-        control = self._api.control if inside else None
+        self._api = Api(command) if inside and name == TRITON else None
+        control = self._api.control if self._api else None
         self._stubs = Stubs(self._process.pid, control, sys.stderr.buffer) if control else None
         #: Whether it has responded.
         self.was_up = False
@@ -83,7 +87,12 @@ class Triton:
 
 
 def keep_running(
-    command: list[str], events: Events, *, stop_seconds: float, inside: bool = True
+    command: list[str],
+    events: Events,
+    *,
+    stop_seconds: float,
+    inside: bool = True,
+    name: str = TRITON,
 ) -> tuple[int, bool]:
     """Run Triton until it is to be stopped; start it again when it ends by itself.
 
@@ -96,6 +105,7 @@ def keep_running(
         stop_seconds: how long it may take to stop before it is killed.
         inside: whether the command is Triton itself. One that starts it elsewhere, as ``docker
             run`` does, is run once.
+        name: what is run, in words: "Triton", or another program.
 
     Returns:
         Triton's last exit code, and whether it was asked to stop.
@@ -104,7 +114,7 @@ def keep_running(
     ends: list[float] = []
     while True:
         try:
-            triton = Triton(command, len(ends), inside)
+            triton = Triton(command, len(ends), inside, name)
         except OSError as error:
             say(f"{command[0]} cannot be started: {error.strerror}")
             return NOT_STARTED, False
@@ -113,17 +123,18 @@ def keep_running(
             return code, True
         if not (inside and (ends or triton.was_up or events.owner_saw_it_ready)):
             if code < 0:  # of which Triton itself has said nothing
-                how = restarts.describe(code, triton.age)
+                how = restarts.describe(name, code, triton.age)
                 say(f"{how}, before it responded; not started again")
             return code, False
         ends.append(time.monotonic())
         pause = restarts.pause_after(ends)
-        say(restarts.announce(restarts.describe(code, triton.age), len(ends), pause))
+        say(restarts.announce(restarts.describe(name, code, triton.age), len(ends), pause))
         if pause is None:
             return code, False
         if wait(events, pause):
             return code, True
-        command = for_restart(command, triton.models)
+        if name == TRITON:
+            command = for_restart(command, triton.models)
 
 
 def watch(triton: Triton, events: Events, stop_seconds: float, prefix: str | None) -> int:
