@@ -159,11 +159,21 @@ def tiny_repository(tmp_path):
 
     Over a space in the path of a repository, Triton alone would wait for ever.
     """
-    version = tmp_path / "tiny models" / "tiny" / "1"
+    return write_tiny_model(tmp_path / "tiny models")
+
+
+@pytest.fixture(scope="module")
+def shared_tiny_repository(tmp_path_factory):
+    """The same, for a server that a module's tests share."""
+    return write_tiny_model(tmp_path_factory.mktemp("tiny models"))
+
+
+def write_tiny_model(repository):
+    version = repository / "tiny" / "1"
     version.mkdir(parents=True)
     (version / "model.py").write_text(TINY_MODEL)
     (version.parent / "config.pbtxt").write_text(TINY_CONFIG)
-    return tmp_path / "tiny models"
+    return repository
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ takes up each change of it.
 import hashlib
 import importlib.util
 import json
+import re
 import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,7 +31,15 @@ CONFIGURATION = ROOT / "deploy" / "gateway" / "envoy.yaml"
 TYPE = "type.googleapis.com/envoy"
 #: The clusters, in the order of a server's ports.
 CLUSTERS = ("triton_http", "triton_grpc")
-SHORTEST_TOKEN = 16
+#: What a token may be (RFC 6750, but for its length), and the filter that lets it in.
+TOKEN = r"[A-Za-z0-9._~+/=-]{16,}"
+ONLY_WITH_TOKEN = """\
+function envoy_on_request(handle)
+  if handle:headers():get("authorization") ~= "Bearer {}" then
+    handle:respond({{[":status"] = "401"}}, "")
+  end
+end
+"""
 
 
 @dataclass(frozen=True)
@@ -85,10 +94,9 @@ def _check_users(file: Path) -> None:
 
 
 def _check_token(file: Path) -> None:
-    token = _read(file).strip()
-    if len(token) < SHORTEST_TOKEN or not (token.isascii() and token.isprintable()) or " " in token:
+    if not re.fullmatch(TOKEN, _read(file).strip()):
         raise ServerError(
-            f"{file} is not a token of {SHORTEST_TOKEN} or more letters and digits in one line; "
+            f"{file} is not a token of 16 or more letters and digits in one line; "
             f"make one with: openssl rand -hex 32 > {file}"
         )
 
@@ -167,26 +175,16 @@ def _tls(access: Access) -> dict:
 def _login(access: Access) -> dict | None:
     """Return the filter that asks for a login."""
     if access.basic_auth:
-        name, message, settings = (
-            "basic_auth",
-            "basic_auth.v3.BasicAuth",
-            {"users": {"inline_string": _read(access.basic_auth)}},
-        )
+        message = "basic_auth.v3.BasicAuth"
+        settings = {"users": {"inline_string": _read(access.basic_auth)}}
     elif access.token:
-        name, message, settings = (
-            "api_key_auth",
-            "api_key_auth.v3.ApiKeyAuth",
-            {
-                "credentials": [{"key": _read(access.token).strip(), "client": "client"}],
-                "key_sources": [{"header": "Authorization"}],
-            },
-        )
+        message = "lua.v3.Lua"
+        code = ONLY_WITH_TOKEN.format(_read(access.token).strip())
+        settings = {"default_source_code": {"inline_string": code}}
     else:
         return None
-    return {
-        "name": f"envoy.filters.http.{name}",
-        "typed_config": {"@type": f"{TYPE}.extensions.filters.http.{message}", **settings},
-    }
+    typed = {"@type": f"{TYPE}.extensions.filters.http.{message}", **settings}
+    return {"name": "login", "typed_config": typed}
 
 
 def _add_login(manager: dict, login: dict) -> None:
