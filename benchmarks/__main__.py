@@ -12,6 +12,7 @@ from pathlib import Path
 
 import backend
 import deaths
+import gateway
 import load
 import network
 import sizes
@@ -54,6 +55,7 @@ def _questions(quick: bool, pytorch: bool) -> dict[str, Callable[[], Section]]:
             rounds(network.ROUNDS), rounds(network.SITTINGS), rounds(network.QUICK_ROUNDS), pytorch
         ),
         "ways": lambda: ways.measure(rounds(ways.SITTINGS), rounds(ways.ROUNDS)),
+        "gateway": lambda: gateway.measure(rounds(gateway.ROUNDS)),
         "load": lambda: load.measure((1,) if quick else load.CONCURRENCIES),
         "sizes": lambda: sizes.measure(rounds(sizes.ROUNDS), sizes.SIZES[: 1 if quick else None]),
         "starting": lambda: starting.measure(rounds(starting.ROUNDS)),

@@ -13,6 +13,7 @@ from provoking import (
 )
 
 from serving_kit.paths import BACKENDS, MODEL_REPOSITORY, ROOT
+from serving_kit.server.gateway import CONFIGURATION
 
 #: The first words of the messages that nobody provokes here; the page says why, at each.
 NOT_PROVOKED = {
@@ -136,6 +137,16 @@ def test_no_refusal_of_the_set_up_is_forgotten():
     for refusal in refusals:
         words = max(re.split(r"\$\{[^}]*\}|\$\([^)]*\)|\$\w+|\\?\"|'", refusal), key=len)
         assert plain(words)[:40] in known, refusal
+
+
+def test_no_sentence_of_the_gateway_is_forgotten():
+    known = plain("\n".join(message for found in ENTRIES.values() for message, _ in found))
+    text = CONFIGURATION.read_text()
+    sentences = re.findall(r'\bbody: [{] inline_string: "(.+)" [}]|\bbody: &.* "(.+)" [}]', text)
+    sentences += re.findall(r'\brefuse\(handle, "((?:[^"\\]|\\.)+)"()', text)
+    assert len(sentences) >= 15
+    for sentence in map("".join, sentences):
+        assert plain(sentence.replace('\\"', '"')) in known, sentence
 
 
 #: How a line of a lesson's output looks that may be an error.
