@@ -18,7 +18,7 @@ from serving_kit.server.replicated import ReplicatedServer
 from turns import Summary, run_of, take_turns
 from ways import by_tritonclient
 
-ROUNDS = 300
+ROUNDS = 100
 #: The same bytes there and back, and nothing computed.
 IDENTITY, IDENTITY_MODEL = (
     "identity",

@@ -1,6 +1,6 @@
 """The commands of docs/security.md do what they say."""
 
-import contextlib
+import json
 import os
 import re
 import subprocess
@@ -33,6 +33,7 @@ def run(tmp_path, monkeypatch):
     def run(command, port):
         command = command.replace(".venv/bin/python", sys.executable)
         command = command.replace(" serve ", f" serve --repository models --port {port} ")
+        command = command.replace("127.0.0.1:8000", f"127.0.0.1:{port}")
         done = subprocess.run(
             ["bash", "-c", command],
             cwd=tmp_path,
@@ -51,7 +52,7 @@ def run(tmp_path, monkeypatch):
 
 
 def test_the_page_has_these_commands():
-    assert len(commands()) == 4
+    assert len(commands()) == 6
 
 
 def status(server, path, method="GET"):
@@ -64,14 +65,14 @@ def status(server, path, method="GET"):
 
 
 def test_open_to_the_network(run, port):
-    output = run(commands()[0], port)
+    output = run(commands()[4], port)
     assert "careful   whoever can reach this machine can use it: see docs/security.md" in output
     (server,) = running_servers()
     assert status(server, "/v2/models/any/infer", "POST") == 403
 
 
 def test_restricted_groups(run, port):
-    run(commands()[1], port)
+    run(commands()[5], port)
     (server,) = running_servers()
     for path in ("/v2/systemsharedmemory/status", "/v2/trace/setting", "/v2/logging"):
         assert status(server, path) == 403
@@ -79,12 +80,19 @@ def test_restricted_groups(run, port):
     assert status(server, "/v2") == status(server, "/v2/health/ready") == 200
 
 
-def test_grpc_with_tls(run, port, tmp_path):
-    for command in commands()[2:]:
-        run(command, port)
+def test_the_gateway_with_tls_and_a_token(run, port, tmp_path):
+    *before, ask = commands()[:4]
+    for command in before:
+        output = run(command, port)
+    assert "careful   whoever can reach this machine can use it: see docs/security.md" in output
+    assert '"version":"2.51.0"' in run(ask, port)
+    without = ask.replace("Authorization", "X-Nothing").replace("--fail", "")
+    assert json.loads(run(without, port)) == {
+        "error": "the gateway wants a login in the header Authorization"
+    }
     (server,) = running_servers()
-    client = grpcclient.InferenceServerClient(
-        server.grpc_url, ssl=True, root_certificates=str(tmp_path / "cert.pem")
-    )
-    with contextlib.closing(client):
-        assert client.is_server_ready()
+    trust = {"ssl": True, "root_certificates": str(tmp_path / "cert.pem")}
+    login = {"authorization": f"Bearer {(tmp_path / 'token').read_text().strip()}"}
+    with grpcclient.InferenceServerClient(server.grpc_url, **trust) as client:
+        assert client.is_server_ready(headers=login)
+    assert all(each.spec.address == "127.0.0.1" for each in server.servers)

@@ -5,15 +5,16 @@
 - ``spec`` says what is to be served and how; ``choice`` picks the way by looking at the machine;
 - ``launcher`` is what the ways have in common: ``embedded``, the Triton of the Python packages,
   ``kit_image`` and ``original_image``, which run in the engine that ``docker`` asks;
-- ``gateway`` is Envoy before several servers; ``replicated`` has ReplicatedServer, for both;
+- ``gateway`` is Envoy before several servers, ``access`` who gets through it; ``replicated`` has
+  ReplicatedServer, which starts all of them;
 - ``supervisor`` is the process that owns a Triton: it ends it with its owner, starts it again after
   a crash, replaces a dead stub, and cleans up;
 - ``runs`` has the folder of each run, ``registry`` the servers that outlive their owner;
 - ``ports`` finds free ports, ``triton_log`` the cause of a failed start.
 """
 
+from serving_kit.server.access import Access
 from serving_kit.server.choice import Choice, choose
-from serving_kit.server.gateway import Access
 from serving_kit.server.replicated import ReplicatedServer
 from serving_kit.server.running import RunningServer, running_servers
 from serving_kit.server.spec import ServerSpec

@@ -8,10 +8,8 @@ takes up each change of it.
 import hashlib
 import importlib.util
 import json
-import re
-import ssl
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
@@ -20,6 +18,7 @@ import yaml
 from serving_kit.errors import ServerError
 from serving_kit.files import write_file
 from serving_kit.paths import ROOT
+from serving_kit.server.access import Access, read_secret
 from serving_kit.server.launcher import Launcher, Ports
 from serving_kit.server.ports import HOST
 
@@ -31,8 +30,7 @@ CONFIGURATION = ROOT / "deploy" / "gateway" / "envoy.yaml"
 TYPE = "type.googleapis.com/envoy"
 #: The clusters, in the order of a server's ports.
 CLUSTERS = ("triton_http", "triton_grpc")
-#: What a token may be (RFC 6750, but for its length), and the filter that lets it in.
-TOKEN = r"[A-Za-z0-9._~+/=-]{16,}"
+#: The filter that lets a token in.
 ONLY_WITH_TOKEN = """\
 function envoy_on_request(handle)
   if handle:headers():get("authorization") ~= "Bearer {}" then
@@ -40,81 +38,6 @@ function envoy_on_request(handle)
   end
 end
 """
-
-
-@dataclass(frozen=True)
-class Access:
-    """In which way clients get in: files for TLS and for a login, and whether JSON is taken.
-
-    Raises:
-        ServerError: a file that cannot be read or is not what it should be.
-    """
-
-    #: PEM files of a certificate, with its chain, and its key.
-    tls_cert: Path | None = None
-    tls_key: Path | None = None
-    #: Lines of ``user:{SHA}...``, as ``htpasswd -s`` writes them.
-    basic_auth: Path | None = None
-    #: One line: what clients send as ``Authorization: Bearer ...``.
-    token: Path | None = None
-    #: Whether JSON is passed on to ``infer``, which a request can end a server with.
-    json: bool = False
-
-    def __post_init__(self):
-        if (self.tls_cert is None) != (self.tls_key is None):
-            raise ServerError("TLS needs a certificate and its key; give --tls-cert and --tls-key")
-        if self.tls_cert:
-            _check_certificate(self.tls_cert, self.tls_key)
-        if self.basic_auth and self.token:
-            raise ServerError("there is one login; give --basic-auth or --token, not both")
-        if self.basic_auth:
-            _check_users(self.basic_auth)
-        if self.token:
-            _check_token(self.token)
-
-
-def _check_certificate(cert: Path, key: Path) -> None:
-    _read(cert), _read(key)
-    try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(cert, key, password="")
-    except (ssl.SSLError, ValueError) as error:
-        raise ServerError(
-            f"{cert} and {key} are not a certificate and its key without a password, in PEM "
-            f"({error}); docs/security.md has the command that makes such a pair"
-        ) from None
-
-
-def _check_users(file: Path) -> None:
-    for number, line in enumerate(_read(file).splitlines(), 1):
-        name, _, secret = line.partition(":")
-        if not (name and secret.startswith("{SHA}") and len(secret) == len("{SHA}") + 28):
-            raise ServerError(
-                f"{file}:{number} is not user:{{SHA}}hash; write each with: htpasswd -nbs USER PASS"
-            )
-
-
-def _check_token(file: Path) -> None:
-    if not re.fullmatch(TOKEN, _read(file).strip()):
-        raise ServerError(
-            f"{file} is not a token of 16 or more letters and digits in one line; "
-            f"make one with: openssl rand -hex 32 > {file}"
-        )
-
-
-def _read(file: Path) -> str:
-    """Read a small text file that a login or TLS needs.
-
-    Raises:
-        ServerError: it cannot be read, or is empty.
-    """
-    try:
-        text = file.read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        why = getattr(error, "strerror", None) or "it is no text"
-        raise ServerError(f"the gateway cannot read {file}: {why}; give another file") from None
-    if not text.strip():
-        raise ServerError(f"the gateway cannot read {file}: it is empty; give another file")
-    return text
 
 
 def configuration(access: Access) -> dict:
@@ -157,8 +80,8 @@ def _open_json(config: dict) -> None:
 
 def _tls(access: Access) -> dict:
     pair = {
-        "certificate_chain": {"inline_string": _read(access.tls_cert)},
-        "private_key": {"inline_string": _read(access.tls_key)},
+        "certificate_chain": {"inline_string": read_secret(access.tls_cert)},
+        "private_key": {"inline_string": read_secret(access.tls_key)},
     }
     return {
         "name": "envoy.transport_sockets.tls",
@@ -176,10 +99,10 @@ def _login(access: Access) -> dict | None:
     """Return the filter that asks for a login."""
     if access.basic_auth:
         message = "basic_auth.v3.BasicAuth"
-        settings = {"users": {"inline_string": _read(access.basic_auth)}}
+        settings = {"users": {"inline_string": read_secret(access.basic_auth)}}
     elif access.token:
         message = "lua.v3.Lua"
-        code = ONLY_WITH_TOKEN.format(_read(access.token).strip())
+        code = ONLY_WITH_TOKEN.format(read_secret(access.token).strip())
         settings = {"default_source_code": {"inline_string": code}}
     else:
         return None
@@ -263,7 +186,7 @@ class GatewayLauncher(Launcher):
 
     PROGRAM: ClassVar = "Envoy"
 
-    access: Access = Access()
+    access: Access = field(default_factory=Access)
     #: The ports of each server.
     servers: Sequence[Sequence[int]] = ()
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from serving_kit.errors import ServerError
 from serving_kit.paths import MODEL_REPOSITORY
-from serving_kit.server.gateway import Access, GatewayLauncher, write_servers
+from serving_kit.server.access import Access
+from serving_kit.server.gateway import GatewayLauncher, write_servers
 from serving_kit.server.ports import HOST
 from serving_kit.server.running import RunningGateway
 from serving_kit.server.triton import TritonServer
