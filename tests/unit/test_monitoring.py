@@ -57,6 +57,18 @@ def test_the_rules_do_what_their_tests_say(promtool):
     assert code == 0, output
 
 
+def test_the_readme_has_the_same_commands():
+    text = (MONITORING / "README.md").read_text()
+    folder = MONITORING.relative_to(ROOT)
+    assert f"promtool check config {folder}/prometheus.yml\n" in text
+    (tests,) = re.findall(r"^promtool test rules (.+)$", text, re.M)
+    assert set(tests.split()) == {str(file.relative_to(ROOT)) for file in RULE_TESTS}
+    for source in re.findall(r'source="\$PWD/(.+?)"', text):
+        assert (ROOT / source).exists()
+    for link in re.findall(r"\]\(([^)]+)\)", text):
+        assert link.startswith("https://") or (MONITORING / link).exists()
+
+
 def test_every_rule_has_a_test_and_every_alert_one_that_stays_silent():
     files = [yaml.safe_load(file.read_text()) for file in RULE_TESTS]
     tests = [test for file in files for test in file["tests"]]
