@@ -19,7 +19,9 @@ from monitoring_files import (
     metrics_in,
     panels,
     recorded,
+    rules,
 )
+from notebook_parts import prose, read
 
 from serving_kit.paths import ROOT
 
@@ -115,6 +117,17 @@ def test_every_alert_says_what_how_much_and_what_to_do():
         assert "$value" in annotations["description"]
         page, anchor = annotations["runbook"].split("#")
         assert page == "docs/troubleshooting.md" and anchor in anchors
+
+
+def test_the_alerts_of_lesson_10_are_these():
+    text = prose(read(ROOT / "notebooks" / "10_roll_out_new_version.ipynb"))
+    (table,) = re.findall(r"(?:^\|.*\n)+", text[text.index("The first eleven look at") :], re.M)
+    named = set(re.findall(r"`((?:[A-Z]\w+){2,})`", table))
+    assert len(named) >= 8 and named <= set(alerts())
+    of_triton = [rule for file, rule in rules() if file.name == "triton.yml" and "alert" in rule]
+    assert len(of_triton) == 11
+    for counter in re.findall(r"`((?:nv|oneflow)_\w+)`", table):
+        assert any(counter in rule["expr"] for _, rule in rules()), counter
 
 
 def test_names_are_found_in_expressions():
