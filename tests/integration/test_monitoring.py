@@ -194,19 +194,22 @@ def check_traffic(gateway, tiny, prometheus, wait_until):
     for _ in range(SENT):
         send(gateway.url, "graph", tiny.EXAMPLE)
         send(gateway.grpc_url, "moody", tiny.EXAMPLE, grpcclient)
+    by_instance = "sum by (instance) (nv_inference_request_success)"
+    wait_until(lambda: sum(prometheus.values(by_instance, "instance").values()) == 2 * SENT)
+    served = {instance(server) for server in gateway.servers}
+    assert set(prometheus.values(by_instance, "instance")) == served
+
+    def are(name, condition):
+        """Whether a recorded number of both models is so; rules are evaluated one by one."""
+        values = prometheus.values(f"model_version:{name}", "model")
+        return set(values) == {"graph", "moody"} and all(map(condition, values.values()))
+
     # A rate takes the time before the first look into account, so it may be somewhat higher.
-    rate = "60 * model_version:requests:rate1m"
-    wait_until(lambda: min(prometheus.values(rate, "model").values()) >= SENT)
-    assert all(SENT <= each <= 1.5 * SENT for each in prometheus.values(rate, "model").values())
+    wait_until(lambda: are("requests:rate1m", lambda rate: SENT <= 60 * rate <= 1.5 * SENT))
     for name in ("request_seconds", "queue_seconds", "compute_seconds"):
-        means = prometheus.values(f"model_version:{name}:mean1m", "model")
-        assert set(means) == {"graph", "moody"} and all(0 < mean < 5 for mean in means.values())
-    assert prometheus.values("model_version:batch_size:mean1m", "model") == {"graph": 1, "moody": 1}
-    failures = prometheus.values("model_version:failures:ratio1m", "model")
-    assert failures == {"graph": 0, "moody": 0}
-    each = prometheus.values("sum by (instance) (nv_inference_request_success)", "instance")
-    assert set(each) == {instance(server) for server in gateway.servers}
-    assert sum(each.values()) == 2 * SENT
+        wait_until(lambda name=name: are(f"{name}:mean1m", lambda mean: 0 < mean < 5))
+    wait_until(lambda: are("batch_size:mean1m", lambda size: size == 1))
+    wait_until(lambda: are("failures:ratio1m", lambda ratio: ratio == 0))
 
 
 def check_failure(gateway, tiny, prometheus, wait_until):
@@ -216,8 +219,9 @@ def check_failure(gateway, tiny, prometheus, wait_until):
     wait_until(lambda: "about 2" in prometheus.told("RequestsFail", model="moody", version="1"))
     wait_until(lambda: prometheus.told("GatewayErrors"))
     wait_until(lambda: "about 1" in prometheus.told("GatewayLosesRequests"))
-    ratio = prometheus.values("model_version:failures:ratio1m", "model")
-    assert ratio["graph"] == 0 and 0.5 < ratio["moody"] * (SENT + 2) / 2 < 2
+    ratio = 'model_version:failures:ratio1m{model="moody"}'
+    wait_until(lambda: 0.5 < prometheus.value(ratio) * (SENT + 2) / 2 < 2)
+    assert prometheus.value('model_version:failures:ratio1m{model="graph"}') == 0
     assert not prometheus.told("TritonRestarted")
 
 
