@@ -144,6 +144,13 @@ def test_no_request_fails_while_versions_come_and_go(model, tiny, rounds, wait_u
     assert clients.failures == []
     model.unload()
     wait_until(lambda: not model.workers())
+    # The alert ModelGone of deploy/monitoring/ looks for a series that is not there any more.
+    wait_until(lambda: f'nv_inference_count{{model="{model.name}"' not in metrics(model))
+
+
+def metrics(model):
+    with urlopen(model.server.metrics_url) as answer:
+        return answer.read().decode()
 
 
 def come_and_go(model, clients, retries, wait_until):
@@ -170,8 +177,8 @@ def come_and_go(model, clients, retries, wait_until):
 
 def check_metrics(model):
     """Read Triton's metrics with what lesson 10 teaches, and see that its example is like them."""
-    with urlopen(model.server.metrics_url) as answer:
-        text = answer.read().decode()
+    text = metrics(model)
+    assert f'nv_inference_count{{model="{model.name}"' in text
     made_up = set(lesson_10.series(lesson_10.metrics_text()))
     shapes = {(name, tuple(sorted(dict(labels)))) for name, labels in made_up}
     real = lesson_10.series(text)
