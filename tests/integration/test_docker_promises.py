@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -158,11 +159,12 @@ def test_docker_is_not_ours_to_use(tiny_repository, tmp_path, monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def other_engine(kit_image, tmp_path_factory):
+def other_engine(kit_image):
     """A second engine, to be ended, with the kit's image but for OneFlow, which is large."""
     if os.getuid() != 0 or not shutil.which("dockerd"):
         pytest.skip("only root can start a second engine, with dockerd")
-    folder = tmp_path_factory.mktemp("engine")
+    # Not one of pytest's: the paths of sockets have 107 characters at most.
+    folder = Path(tempfile.mkdtemp())
 
     def engine(verb):
         subprocess.run([ROOT / ".ci" / "engine.sh", verb, folder], check=True, timeout=SECONDS)
@@ -184,6 +186,7 @@ def other_engine(kit_image, tmp_path_factory):
         yield folder, engine
     finally:
         engine("stop")
+        shutil.rmtree(folder)
 
 
 def split(setting):
