@@ -6,7 +6,9 @@
 #                               for conda) beside anything with a hash
 #   deploy/image/requirements.lock, demo.zip-builder/requirements.lock
 #                               what the groups marked [image], and those or [demo], need of
-#                               environment.lock; OpenCV is that of environment-headless.lock
+#                               environment.lock; OpenCV is that of environment-headless.lock.
+#                               Of the groups marked [..., image alone] the image gets the packages
+#                               themselves, without what they need in turn
 #
 # Usage: tools/lock.sh [OPTION ...]   OPTIONs go to "uv pip compile", such as --upgrade; without
 #                                     any, versions that still fit the list stay as they are
@@ -24,11 +26,13 @@ list() {
 
 all() { list '.'; }
 image() { list '[[]image[]]$'; }
-demo() { list '[[](image|demo)[]]$'; }
+demo() { list '[[](image|demo)(, image alone)?[]]$'; }
+alone() { list 'image alone[]]$'; }
 
 # The header line by which a lock names the list, and its parts, that it was made from.
 origin() {
-  printf '# sha256 of the list: %s\n' "$({ all && image && demo; } | sha256sum | cut -d ' ' -f 1)"
+  printf '# sha256 of the list: %s\n' \
+    "$({ all && image && demo && alone; } | sha256sum | cut -d ' ' -f 1)"
 }
 
 check() {
@@ -68,6 +72,9 @@ compile_all() {
     cat -- "$folder/all.lock" "$folder/headless.lock" >"$folder/$part.lock"
     compile "$part" --constraints all.lock --no-annotate
   done
+  alone >"$folder/alone.in"
+  compile alone --no-deps --constraints all.lock --no-annotate
+  cat -- "$folder/alone.lock" >>"$folder/image.lock"
   sed -n 's/^\([a-z0-9][^ ]*==[^ ]*\).*$/\1/p' "$folder/all.lock" >"$folder/conda.lock"
 }
 
@@ -97,7 +104,7 @@ main() {
     'OpenCV for machines without libGL.so.1 and libgthread-2.0.so.0.'
   write conda environment-conda.lock \
     'The versions of environment.lock without hashes: pip refuses "-e ." beside hashes.'
-  write image deploy/image/requirements.lock 'What the Docker image has beside its Triton.'
+  write image deploy/image/requirements.lock 'What the Docker image is built from.'
   write demo demo.zip-builder/requirements.lock 'What demo.zip installs.'
 }
 

@@ -21,7 +21,9 @@ IMAGE, DEMO = "deploy/image/requirements.lock", "demo.zip-builder/requirements.l
 HASHED = ["environment.lock", "environment-headless.lock", IMAGE, DEMO]
 LOCKS = [*HASHED, "environment-conda.lock"]
 #: A part of the list is made of the groups of environment.yml whose comment ends with these.
-PARTS = {IMAGE: ("[image]",), DEMO: ("[image]", "[demo]")}
+PARTS = {IMAGE: ("[image]",), DEMO: ("[image]", "[demo]", "[demo, image alone]")}
+#: And of these, the packages themselves are in the image's part, without what they need.
+ALONE = "image alone]"
 REQUIRED = {
     "jupyterlab": "4.6.6",
     "oneflow": "0.9.0",
@@ -107,7 +109,7 @@ def test_every_group_says_what_it_is_for():
 
 @pytest.mark.parametrize("name", LOCKS)
 def test_lock_was_made_from_this_list(name):
-    lines = packages() + [pin for marks in PARTS.values() for pin in marked(marks)]
+    lines = packages() + [pin for marks in [*PARTS.values(), ALONE] for pin in marked(marks)]
     expected = hashlib.sha256("".join(f"{line}\n" for line in lines).encode()).hexdigest()
     assert f"# sha256 of the list: {expected}\n" in read(name), 'stale: run "make lock"'
 
@@ -205,13 +207,16 @@ def test_a_part_has_what_is_marked_and_what_that_needs_and_no_more(part, marks):
             if applies and canonicalize_name(other.name) not in needed:
                 wanted.append(other)
     headless = {"opencv-python-headless" if name == "opencv-python" else name for name in needed}
-    assert versions(part).keys() == headless
+    alone = {pin.partition("==")[0] for pin in marked(ALONE)} if part == IMAGE else set()
+    assert versions(part).keys() == headless | alone
 
 
 def test_the_parts_are_what_the_image_and_the_demo_need():
-    assert versions(IMAGE).keys() >= {"oneflow", "numpy", "opencv-python-headless"}
-    assert not versions(IMAGE).keys() & {"nvidia-pytriton", "opencv-python"}
-    assert versions(DEMO).keys() >= {"gradio", "nvidia-pytriton", "tritonclient", *versions(IMAGE)}
+    packages = {"oneflow", "numpy", "opencv-python-headless", "nvidia-pytriton", "uv"}
+    assert versions(IMAGE).keys() >= packages
+    # nvidia-pytriton is there for its Triton: what its own Python needs is not.
+    assert not versions(IMAGE).keys() & {"tritonclient", "opencv-python"}
+    assert versions(DEMO).keys() >= {"gradio", "tritonclient", *versions(IMAGE)}
     assert not versions(DEMO).keys() & {"jupyterlab", "pytest", "opencv-python"}
 
 
