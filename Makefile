@@ -59,7 +59,7 @@ test-long: env ## run the tests that endure: many starts, kills, requests and gr
 .PHONY: image
 image: ## build the kit's Docker image, oneflow-serving-kit
 	@docker build --file deploy/image/Dockerfile --tag oneflow-serving-kit \
-	  --build-arg REVISION="$$(git describe --always --dirty 2>/dev/null || echo unknown)" .
+	  --build-arg REVISION="$${REVISION:-$$(git describe --always --dirty 2>/dev/null || echo unknown)}" .
 
 .PHONY: lab
 lab: env ## open the notebooks in JupyterLab

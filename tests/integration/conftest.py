@@ -13,6 +13,7 @@ import numpy as np
 import psutil
 import pytest
 import tritonclient.http as httpclient
+from docker_engine import kit_image, nothing_is_left  # noqa: F401 - fixtures
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
 from serving_kit.client.inference import infer

@@ -1,12 +1,13 @@
 """The kit's image on a real Docker engine; skipped, with the reason, where there is none.
 
-``test_docker_server`` has what needs no engine.
+``test_docker_promises`` has what the kit does with it, ``test_docker_server`` what needs no engine.
 """
 
 import contextlib
 import http.client
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -16,18 +17,18 @@ import time
 import numpy as np
 import psutil
 import pytest
+from docker_engine import run_docker
 
 from serving_kit.client import infer, load_image
-from serving_kit.errors import ServerError
 from serving_kit.models import repository_for
-from serving_kit.paths import CAT, ROOT
+from serving_kit.paths import CAT
 from serving_kit.server import TritonServer, docker, runs
 from serving_kit.server.ports import HOST
 from serving_kit.stylenet import style_weights
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.usefixtures("kit_image")]
 
-BUILD_SECONDS, SECONDS = 600, 60
+SECONDS = 60
 #: A start with a tiny model; a machine that is busy with other tests takes several times as long.
 START_SECONDS = 30
 KILL = """
@@ -37,47 +38,6 @@ for entry in pathlib.Path("/proc").glob("[0-9]*"):
     if words[0].split("/")[-1] == sys.argv[1] and sys.argv[2] in words[1]:
         os.kill(int(entry.name), 9)
 """
-
-
-def run_docker(*arguments, check=True):
-    done = subprocess.run(
-        ["docker", *arguments], capture_output=True, text=True, timeout=BUILD_SECONDS, check=False
-    )
-    assert not check or done.returncode == 0, done.stderr
-    return done.stdout.strip()
-
-
-@pytest.fixture(scope="module", autouse=True)
-def image():
-    """The image as it would be built now; what does not change comes from the engine's cache."""
-    try:
-        docker.find_engine()
-    except ServerError as error:
-        pytest.skip(str(error))
-    if not docker.has_image(docker.KIT_IMAGE):
-        pytest.skip(f"the image {docker.KIT_IMAGE} is not built yet; run: make image")
-    name = ("image", "inspect", "--format={{.Id}}", docker.KIT_IMAGE)
-    before = run_docker(*name)
-    file = ROOT / "docker" / "Dockerfile"
-    run_docker("build", f"--file={file}", f"--tag={docker.KIT_IMAGE}", str(ROOT))
-    if run_docker(*name) != before:
-        run_docker("image", "rm", before)
-
-
-@pytest.fixture
-def nothing_is_left():
-    """What Docker has at the end is what it had before."""
-
-    def things():
-        kinds = [("ps", "--all", "--quiet"), ("network", "ls", "-q"), ("volume", "ls", "-q")]
-        return [set(run_docker(*kind).split()) for kind in kinds]
-
-    before = things()
-    yield
-    deadline = time.monotonic() + SECONDS
-    while (left := things()) != before:
-        assert time.monotonic() < deadline, left
-        time.sleep(0.2)
 
 
 @pytest.fixture
@@ -129,7 +89,7 @@ class Client(threading.Thread):
                 time.sleep(0.02)
 
 
-def test_every_model_responds_as_the_embedded_server_does(server, nothing_is_left):
+def test_every_model_responds_as_the_embedded_server_does(server):
     with TritonServer(repository_for(), mode="docker") as container:
         assert all(container.models().values()) and len(container.models()) == 5
         for model, weights in (("fast_neural_style", ()), ("multi_style", (blend(),))):
@@ -140,6 +100,16 @@ def test_every_model_responds_as_the_embedded_server_does(server, nothing_is_lef
             assert (one == other).all()
         one, other = map(stylize_jpeg, (server, container))
         assert one == other and one[:2] == b"\xff\xd8"
+        megabytes = memory_of(id_of(container)) / 1e6
+        print(f"the container takes {megabytes:.0f} MB")
+        assert megabytes < 700
+
+
+def memory_of(identity):
+    """Return the bytes that a container takes; the kernel's cache of files does not count."""
+    usage = run_docker("stats", "--no-stream", "--format={{.MemUsage}}", identity).split(" / ")[0]
+    number, unit = re.fullmatch(r"([\d.]+)([KMG])iB", usage).groups()
+    return float(number) * 1024 ** (1 + "KMG".index(unit))
 
 
 def blend():
@@ -252,6 +222,55 @@ def test_the_command_to_be_pasted(tiny_repository, port, nothing_is_left, wait_u
     assert "Started HTTPService" in log
     run_docker(*end, identity)
     wait_until(lambda: identity not in run_docker("ps", "--all", "--quiet", "--no-trunc"))
+
+
+LOCKED_DOWN = (
+    "--read-only", "--tmpfs=/tmp", "--cap-drop=ALL", "--security-opt=no-new-privileges"
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("user", [(), ("--user=4321:4321",)])
+def test_without_a_command_it_serves_as_the_machine_can(tiny_repository, port, wait_until, user):
+    mount = f"--mount=type=bind,source={tiny_repository},target=/models,readonly"
+    flags = ("--detach", "--rm", "--shm-size=1g", *LOCKED_DOWN, f"--publish={HOST}:{port}:8000")
+    identity = run_docker("run", *flags, *user, mount, docker.KIT_IMAGE)
+    try:
+        wait_until(lambda: get(f"{HOST}:{port}", "/v2/health/ready") == 200)
+        ask(f"{HOST}:{port}")
+        said = "no GPU can be seen here: the models are served on the CPU, with --model-config-name"
+        assert logs_of(identity).splitlines()[0] == f"{said}=cpu"
+        owners = run_docker("exec", identity, "stat", "--format=%u", "/proc/1")
+        assert owners == ("4321" if user else "1000")
+        health = ("inspect", "--format={{.State.Health.Status}}", identity)
+        wait_until(lambda: run_docker(*health) == "healthy")
+    finally:
+        run_docker("stop", identity)
+    assert get(f"{HOST}:{port}", "/v2/health/ready") is None
+
+
+def test_a_command_is_run_as_it_is_given():
+    run = ("run", "--rm", *LOCKED_DOWN, docker.KIT_IMAGE)
+    assert run_docker(*run, "echo", "as", "given") == "as given"
+    assert run_docker(*run, "sh", "-c", "command -v tritonserver") == (
+        "/opt/tritonserver/bin/tritonserver"
+    )
+
+
+def test_the_health_check_says_what_is_wrong():
+    command = ("python3", "-IS", "/opt/serving-kit/health.py")
+    done = subprocess.run(
+        ["docker", "run", "--rm", docker.KIT_IMAGE, *command], capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("Triton does not respond on port 8000: ")
+
+
+def test_the_image_says_what_it_is():
+    labels = json.loads(run_docker("inspect", "--format={{json .Config.Labels}}", docker.KIT_IMAGE))
+    prefix = "org.opencontainers.image."
+    assert labels[f"{prefix}title"] == docker.KIT_IMAGE
+    names = ("description", "licenses", "version", "revision", "base.name")
+    assert all(labels[f"{prefix}{name}"] for name in names)
 
 
 def logs_of(identity):

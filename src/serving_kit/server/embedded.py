@@ -22,18 +22,12 @@ from serving_kit.errors import ServerError
 from serving_kit.gpus import find_gpus
 from serving_kit.paths import BACKENDS
 from serving_kit.server import supervisor
-from serving_kit.server.launcher import Launcher, Ports, identity_option
+from serving_kit.server.launcher import CPU_OPTIONS, Launcher, Ports, identity_option
 
 LOADER = "/lib64/ld-linux-x86-64.so.2"
 LIBPYTHON = "libpython3.10.so.1.0"
 #: The path of an installed tritonserver, ``/opt/tritonserver/bin/tritonserver`` in containers.
 TRITON_VARIABLE = "SERVING_KIT_TRITON"
-#: What keeps Triton from looking for a GPU, and has it read each model's configs/cpu.pbtxt.
-CPU_OPTIONS = (
-    "--model-config-name=cpu",
-    "--allow-gpu-metrics=false",
-    "--pinned-memory-pool-byte-size=0",
-)
 #: The python backend asks for 2 MiB for each model at its start, and more for large requests.
 SHARED_MEMORY_NEEDED = 16 << 20
 

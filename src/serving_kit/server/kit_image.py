@@ -4,7 +4,7 @@ from pathlib import Path
 
 from serving_kit.errors import ServerError
 from serving_kit.server import docker, supervisor
-from serving_kit.server.launcher import ContainerLauncher, Ports, identity_option
+from serving_kit.server.launcher import CPU_OPTIONS, ContainerLauncher, Ports, identity_option
 from serving_kit.server.ports import TRITON_PORTS
 
 #: With these flags the container ends by itself when the docker command dies, however it does.
@@ -42,7 +42,7 @@ class KitImageLauncher(ContainerLauncher):
             f'--mount=type=bind,"{source}",target=/models,readonly',
             docker.KIT_IMAGE,
             *("tritonserver", "--model-repository=/models"),
-            *([] if on_gpu else ["--model-config-name=cpu"]),
+            *([] if on_gpu else CPU_OPTIONS),
             f"--exit-timeout-secs={supervisor.EXIT_TIMEOUT_SECONDS}",
             *([identity_option(run_dir)] if run_dir else []),
             *self.closed_shared_memory(),

@@ -19,6 +19,12 @@ SHARED_MEMORY_HEADER = "serving-kit-shared-memory"
 #: With this header a request says that nothing of its body is JSON; Triton's binary tensor data
 #: extension calls that a raw binary request.
 RAW_HEADER, RAW = "Inference-Header-Content-Length", "0"
+#: What keeps Triton from looking for a GPU, and has it read each model's configs/cpu.pbtxt.
+CPU_OPTIONS = (
+    "--model-config-name=cpu",
+    "--allow-gpu-metrics=false",
+    "--pinned-memory-pool-byte-size=0",
+)
 #: The parts of the HTTP API, but those closed anyway, whose requests Triton parses as JSON.
 JSON_GROUPS = ("inference", "trace", "logging")
 HTTP_OPTION, GRPC_OPTION = "--http-restricted-api", "--grpc-restricted-protocol"
