@@ -160,16 +160,38 @@ def tiny_repository(tmp_path):
 
     Over a space in the path of a repository, Triton alone would wait for ever.
     """
-    version = tmp_path / "tiny models" / "tiny" / "1"
+    write_tiny_model(tmp_path / "tiny models")
+    return tmp_path / "tiny models"
+
+
+def write_tiny_model(repository):
+    version = repository / "tiny" / "1"
     version.mkdir(parents=True)
     (version / "model.py").write_text(TINY_MODEL)
     (version.parent / "config.pbtxt").write_text(TINY_CONFIG)
-    return tmp_path / "tiny models"
+
+
+@pytest.fixture(scope="module")
+def tiny_and_picture(tmp_path_factory):
+    """A repository with the tiny model and fast_neural_style, which any user can read."""
+    repository = tmp_path_factory.mktemp("models")
+    write_tiny_model(repository)
+    shutil.copytree(repository_for() / "fast_neural_style", repository / "fast_neural_style")
+    for path in (*repository.parents[:3], repository, *repository.rglob("*")):
+        path.chmod(path.stat().st_mode | (0o555 if path.is_dir() else 0o444))
+    return repository
 
 
 @pytest.fixture
 def port():
     """The first of three ports in a row, for HTTP, gRPC and metrics, that nobody else is given."""
+    with three_ports() as first:
+        yield first
+
+
+@pytest.fixture(scope="module")
+def port_of_module():
+    """The same, for a server that all tests of a file share."""
     with three_ports() as first:
         yield first
 
