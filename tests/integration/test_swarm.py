@@ -1,6 +1,6 @@
 """deploy/swarm/ on a swarm of its own, by the commands of its README.
 
-Skipped, with the reason, where there is no Docker engine, no image of the kit, or another swarm.
+Skipped, with the reason, where there is no Docker engine, or another swarm.
 """
 
 import contextlib
@@ -11,9 +11,8 @@ import subprocess
 import pytest
 from hunting import nobody_notices, wait
 
-from serving_kit.errors import ServerError
 from serving_kit.paths import ROOT
-from serving_kit.server import docker, supervisor
+from serving_kit.server import supervisor
 from serving_kit.server.ports import HOST
 from serving_kit.server.supervisor import STUB
 
@@ -21,6 +20,7 @@ pytestmark = pytest.mark.long
 
 README = ROOT / "deploy" / "swarm" / "README.md"
 OF_STACK = "label=com.docker.stack.namespace=kit"
+BRIDGE = "docker_gwbridge"
 OF_GATEWAY = "label=com.docker.swarm.service.name=kit_gateway"
 OF_TRITON = "label=com.docker.swarm.service.name=kit_triton"
 SECONDS = 180
@@ -49,29 +49,25 @@ def run_from_readme(command, **environment):
     return run_docker(*shlex.split(command)[1:], **environment)
 
 
-def everything():
-    """Return what Docker has: containers, networks, volumes, configs of this engine."""
-    kinds = [("ps", "--all", "--quiet"), ("network", "ls", "-q"), ("volume", "ls", "-q")]
-    return [set(run_docker(*kind).split()) for kind in kinds]
+def left():
+    """Return what the stack and its swarm have on this engine."""
+    found = run_docker("ps", "--all", "--quiet", f"--filter={OF_STACK}").split()
+    found += run_docker("volume", "ls", "--quiet", f"--filter={OF_STACK}").split()
+    networks = set(run_docker("network", "ls", "--format={{.Name}}").split())
+    return [*found, *(networks & {"kit_kit", "ingress", BRIDGE})]
 
 
 @pytest.fixture(scope="module")
-def engine():
-    """An engine with the images, in no swarm, which afterwards has nothing more than before."""
-    try:
-        docker.find_engine()
-    except ServerError as error:
-        pytest.skip(str(error))
-    if not docker.has_image(docker.KIT_IMAGE):
-        pytest.skip(f"the image {docker.KIT_IMAGE} is not built yet; run: make image")
+def engine(kit_image):
+    """An engine with the images, in no swarm, on which nothing of this test is left afterwards."""
     if run_docker("info", "--format={{.Swarm.LocalNodeState}}") != "inactive":
         pytest.skip("this engine is in a swarm already, and the test makes one of its own")
     run_from_readme("docker build --tag oneflow-serving-kit-gateway deploy/gateway")
-    before = everything()
+    before = left()
     with contextlib.ExitStack() as ends:
-        ends.callback(lambda: wait(lambda: everything() == before))
-        if "docker_gwbridge" not in run_docker("network", "ls", "--format={{.Name}}").split():
-            ends.callback(run_docker, "network", "rm", "docker_gwbridge")
+        ends.callback(lambda: wait(lambda: left() == before))
+        if BRIDGE not in before:
+            ends.callback(run_from_readme, f"docker network rm {BRIDGE}")
         yield ends
 
 
