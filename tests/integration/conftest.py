@@ -177,9 +177,27 @@ def write_tiny_model(repository):
     return repository
 
 
+@pytest.fixture(scope="module")
+def tiny_and_picture(tmp_path_factory):
+    """A repository with the tiny model and fast_neural_style, which any user can read."""
+    repository = tmp_path_factory.mktemp("models")
+    write_tiny_model(repository)
+    shutil.copytree(repository_for() / "fast_neural_style", repository / "fast_neural_style")
+    for path in (*repository.parents[:3], repository, *repository.rglob("*")):
+        path.chmod(path.stat().st_mode | (0o555 if path.is_dir() else 0o444))
+    return repository
+
+
 @pytest.fixture
 def port():
     """The first of three ports in a row, for HTTP, gRPC and metrics, that nobody else is given."""
+    with three_ports() as first:
+        yield first
+
+
+@pytest.fixture(scope="module")
+def port_of_module():
+    """The same, for a server that all tests of a file share."""
     with three_ports() as first:
         yield first
 

@@ -133,7 +133,7 @@ class Machine:
         self.write("environment.yml", "# All\n" + "".join(f"      - {pin}\n" for pin in pins))
         self.write("environment.lock", origin + "".join(entries))
         self.write("environment-headless.lock", origin + headless)
-        for folder in ("deploy/image", "demo.zip-builder"):
+        for folder in ("deploy/image", "deploy/gateway", "demo.zip-builder"):
             self.write(f"{folder}/requirements.lock", origin + text)
         self.write("environment-conda.lock", origin + text)
 

@@ -8,9 +8,14 @@ from pathlib import Path
 import pytest
 import yaml
 
+from serving_kit.server import supervisor
+from serving_kit.server.supervisor import alone
+
 ROOT = Path(__file__).resolve().parents[2]
 DOCKERFILE = ROOT / "deploy" / "image" / "Dockerfile"
-COMPOSE = ROOT / "deploy" / "compose.yaml"
+GATEWAY = ROOT / "deploy" / "gateway"
+COMPOSE, GPU = ROOT / "deploy" / "compose.yaml", ROOT / "deploy" / "compose.gpu.yaml"
+STACK = ROOT / "deploy" / "swarm" / "stack.yaml"
 COMMANDS = Path(sys.executable).parent
 SECONDS = 120
 
@@ -49,8 +54,9 @@ def check_compose(file):
     return run(COMMANDS / "check-jsonschema", "--builtin-schema", "vendor.compose-spec", file)
 
 
-def test_the_dockerfile_is_clean():
-    done = hadolint(DOCKERFILE)
+@pytest.mark.parametrize("file", [DOCKERFILE, GATEWAY / "Dockerfile"], ids=["image", "gateway"])
+def test_the_dockerfile_is_clean(file):
+    done = hadolint(file)
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
 
 
@@ -73,8 +79,9 @@ def test_a_mistake_in_the_dockerfile_is_found(tmp_path, right, wrong, rule):
     assert rule in done.stdout + done.stderr
 
 
-def test_the_compose_file_is_clean():
-    done = check_compose(COMPOSE)
+@pytest.mark.parametrize("file", [COMPOSE, GPU, STACK], ids=lambda file: file.name)
+def test_the_compose_file_is_clean(file):
+    done = check_compose(file)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -83,35 +90,74 @@ def test_mistakes_in_the_compose_file_are_found(tmp_path):
     for right, wrong in (
         ("read_only: true", "readonly: true"),
         ("shm_size: 1gb", "shm_size: [1gb]"),
-        ("profiles: [cpu]", "profiles: cpu"),
+        ("build: gateway", "build: 5"),
     ):
         assert right in text
         text = text.replace(right, wrong)
     (tmp_path / "compose.yaml").write_text(text)
     done = check_compose(tmp_path / "compose.yaml")
     assert done.returncode == 1
-    for name in ("readonly", "shm_size", "profiles"):
+    for name in ("readonly", "shm_size", "build"):
         assert name in done.stdout
 
 
 # --- What no linter knows ---------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["gpu", "cpu"])
-def test_a_service_is_locked_down(name):
-    service = yaml.safe_load(COMPOSE.read_text())["services"][name]
-    assert service["profiles"] == [name]
+def services(file):
+    return yaml.safe_load(file.read_text())["services"]
+
+
+@pytest.mark.parametrize("file", [COMPOSE, STACK], ids=lambda file: file.name)
+@pytest.mark.parametrize("name", ["triton", "gateway"])
+def test_a_service_is_locked_down(file, name):
+    service = services(file)[name]
     assert service["user"] == "1000:1000"
     assert (service["read_only"], service["cap_drop"]) == (True, ["ALL"])
-    assert service["security_opt"] == ["no-new-privileges:true"]
-    assert [port.split(":")[0] for port in service["ports"]] == ["127.0.0.1"] * 3
-    (models,) = service["volumes"]
-    assert models["read_only"] and (COMPOSE.parent / models["source"]).is_dir()
-    assert (COMPOSE.parent / service["build"]["context"]).resolve() == ROOT
-    assert (ROOT / service["build"]["dockerfile"]).samefile(DOCKERFILE)
+    if file == COMPOSE:  # a stack has no such option
+        assert service["security_opt"] == ["no-new-privileges:true"]
+
+
+def test_compose_serves_the_models_of_the_kit_from_images_that_it_can_build():
+    triton, gateway = (services(COMPOSE)[name] for name in ("triton", "gateway"))
+    (models,) = triton["volumes"]
+    source = re.fullmatch(r"\$\{MODELS:-(.+)\}", models["source"])[1]
+    assert models["read_only"] and (COMPOSE.parent / source).is_dir()
+    assert (COMPOSE.parent / triton["build"]["context"]).resolve() == ROOT
+    assert (ROOT / triton["build"]["dockerfile"]).samefile(DOCKERFILE)
+    assert (COMPOSE.parent / gateway["build"]).samefile(GATEWAY)
+    assert services(GPU).keys() == {"triton"}
+
+
+@pytest.mark.parametrize("file", [COMPOSE, STACK], ids=lambda file: file.name)
+def test_the_gateway_alone_has_ports(file):
+    assert "ports" not in services(file)["triton"]
+    ports = services(file)["gateway"]["ports"]
+    if file == COMPOSE:
+        assert [port.partition(":")[0] for port in ports] == ["127.0.0.1"] * 3
+    else:
+        assert [port["target"] for port in ports] == [8000, 8001, 8002]
+        assert {port["mode"] for port in ports} == {"host"}
+
+
+def test_the_stack_needs_no_ipvs_and_gives_a_triton_time_to_end():
+    triton, gateway = (services(STACK)[name] for name in ("triton", "gateway"))
+    assert {service["deploy"]["endpoint_mode"] for service in (triton, gateway)} == {"dnsrr"}
+    assert triton["deploy"]["update_config"]["order"] == "start-first"
+    drain = int(triton["environment"][supervisor.DRAIN_VARIABLE])
+    grace = int(triton["stop_grace_period"].removesuffix("s"))
+    assert grace > drain + alone.EXIT_TIMEOUT_SECONDS + alone.FURTHER_SECONDS
+
+
+def test_the_gateway_asks_for_the_name_of_the_service():
+    clusters = yaml.safe_load((GATEWAY / "envoy.yaml").read_text())["static_resources"]["clusters"]
+    names = re.findall(r"'address': '([a-z]+)'", str(clusters))
+    assert set(names) == {"triton"} and len(names) == 2
+    assert "triton" in services(COMPOSE) and "triton" in services(STACK)
 
 
 def test_every_stage_has_the_same_base():
     """Python 3.10, for OneFlow and for the stub of Triton's python backend, on Debian 12."""
     bases = re.findall(r"^FROM (\S+)", DOCKERFILE.read_text(), re.M)
+    bases += re.findall(r"^FROM (\S+)", (GATEWAY / "Dockerfile").read_text(), re.M)
     assert set(bases) == {"python:3.10-slim-bookworm"}

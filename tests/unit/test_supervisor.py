@@ -224,3 +224,44 @@ def test_in_the_image_triton_ends_with_the_standard_input_of_an_owner(image, tmp
     owned = os.environ | {supervisor.OWNED_VARIABLE: "1"}
     done = image(program, input="", env=owned)
     assert (done.returncode, done.stderr) == (128 + signal.SIGTERM, "")
+
+
+@pytest.fixture
+def draining(tmp_path):
+    """Process 1 with three seconds to drain, and a Triton that runs until it is asked to end."""
+    program = tmp_path / "tritonserver"
+    program.write_text("#!/bin/sh\necho started\nexec sleep 600\n")
+    program.chmod(0o755)
+    words = [sys.executable, "-I", "-S", Path(supervisor.__file__).parent, "run", program]
+    drained = os.environ | {supervisor.DRAIN_VARIABLE: "3"}
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, env=drained)
+    with process:
+        assert process.stdout.readline() == b"started\n"
+        yield process
+        process.kill()
+
+
+@pytest.mark.parametrize(
+    ("signals", "least", "most"),
+    [
+        (["TERM"], 3, 4.5),
+        (["TERM", "TERM"], 0, 2),  # somebody is in a hurry
+        (["INT"], 0, 2),
+        (["HUP"], 0, 2),
+    ],
+)
+def test_after_sigterm_triton_serves_on_for_the_time_to_drain(draining, signals, least, most):
+    began = time.monotonic()
+    for name in signals:
+        draining.send_signal(signal.Signals[f"SIG{name}"])
+        time.sleep(0.1)
+    assert draining.wait(10) == 128 + signal.SIGTERM
+    assert least <= time.monotonic() - began < most
+
+
+@pytest.mark.parametrize("text", ["five", "-1", "inf", "nan", ""])
+def test_a_time_to_drain_that_is_none(image, text):
+    drained = os.environ | {supervisor.DRAIN_VARIABLE: text}
+    done = image("tritonserver", stdin=subprocess.DEVNULL, env=drained)
+    said = f"SERVING_KIT_DRAIN_SECONDS is {text!r}; set it to a number of seconds, as 5"
+    assert (done.returncode, done.stderr) == (2, f"W supervisor: {said}\n")

@@ -3,8 +3,10 @@
 import contextlib
 import functools
 import json
+import os
 import shutil
 import socket
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -19,7 +21,7 @@ from oneflow_backend.worker_process import WorkerError, find_python
 from serving_kit.errors import (
     ServerError,
 )
-from serving_kit.server import docker, embedded, ports, registry
+from serving_kit.server import docker, embedded, ports, registry, supervisor
 from serving_kit.server.triton import TritonServer, choose
 
 docker_tests = of_another_test("test_docker_server")
@@ -53,7 +55,16 @@ def test_triton_was_started_again(empty_repository, impatient, triton, monkeypat
         order = {"command": command, "inside": True}
         monkeypatch.setattr(embedded.EmbeddedLauncher, "order", lambda *_, order=order: order)
         said.append(refuse_start(empty_repository))
-    return said
+    return [*said, process_1_that_cannot_drain()]
+
+
+def process_1_that_cannot_drain():
+    words = [sys.executable, Path(supervisor.__file__).parent, "run", "tritonserver"]
+    drained = os.environ | {supervisor.DRAIN_VARIABLE: "5s"}
+    done = subprocess.run(
+        words, capture_output=True, text=True, timeout=SECONDS, check=False, env=drained
+    )
+    return done.stderr
 
 
 @provokes("Triton was not ready in time")

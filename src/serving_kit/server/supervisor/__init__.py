@@ -13,7 +13,7 @@ everything else, and runs where nothing of the kit is installed.
   child processes.
 """
 
-from .alone import OWNED_VARIABLE, run
+from .alone import DRAIN_VARIABLE, OWNED_VARIABLE, run
 from .api import CONTROL_HEADER
 from .events import LET_GO, READY
 from .leftovers import (
@@ -36,6 +36,7 @@ from .web import request
 __all__ = [
     "CONTAINER_FILE",
     "CONTROL_HEADER",
+    "DRAIN_VARIABLE",
     "EXIT_CODE_FILE",
     "EXIT_TIMEOUT_SECONDS",
     "KILL_AFTER_SECONDS",
