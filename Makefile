@@ -58,9 +58,10 @@ test-long: env ## run the tests that endure: many starts, kills, requests and gr
 	@$(PYTHON) -m pytest -n 3 --dist loadscope --no-loadscope-reorder -m long
 
 .PHONY: image
-image: ## build the kit's Docker image, oneflow-serving-kit
+image: ## build the kit's Docker images, oneflow-serving-kit and oneflow-serving-kit-gateway
 	@docker build --file deploy/image/Dockerfile --tag oneflow-serving-kit \
 	  --build-arg REVISION="$${REVISION:-$$(git describe --always --dirty 2>/dev/null || echo unknown)}" .
+	@docker build --tag oneflow-serving-kit-gateway deploy/gateway
 
 .PHONY: lab
 lab: env ## open the notebooks in JupyterLab

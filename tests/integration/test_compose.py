@@ -75,7 +75,6 @@ def healthy():
 
 def test_two_tritons_three_and_two_again(compose, port):
     up = "docker compose --file deploy/compose.yaml up --detach --scale triton="
-    compose("docker compose --file deploy/compose.yaml build gateway")
     compose(f"{up}2")
     wait(lambda: healthy() == 2)
     assert supervisor.request(HOST, port, "/v2/health/ready")[0] == 200

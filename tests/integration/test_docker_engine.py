@@ -164,6 +164,12 @@ def test_a_model_whose_process_died_is_loaded_again(container, wait_until):
     ask(container.url)
 
 
+def test_the_probe_runs_in_the_container(container):
+    probe = ["docker", "exec", id_of(container), "python3", "-IS"]
+    probe += ["/opt/serving-kit/supervisor", "probe"]
+    assert subprocess.run(probe, timeout=SECONDS).returncode == 0
+
+
 def test_five_ends_within_a_minute_are_the_last(container, wait_until):
     for count in range(1, 6):
         wait_until(container.is_ready)

@@ -62,7 +62,6 @@ def engine(kit_image):
     """An engine with the images, in no swarm, on which nothing of this test is left afterwards."""
     if run_docker("info", "--format={{.Swarm.LocalNodeState}}") != "inactive":
         pytest.skip("this engine is in a swarm already, and the test makes one of its own")
-    run_from_readme("docker build --tag oneflow-serving-kit-gateway deploy/gateway")
     before = left()
     with contextlib.ExitStack() as ends:
         ends.callback(lambda: wait(lambda: left() == before))
