@@ -1,5 +1,8 @@
 """The embedded Triton, and an installed one in its place, as they would be started."""
 
+import subprocess
+import sys
+
 import pytest
 
 from serving_kit.errors import ServerError
@@ -95,6 +98,20 @@ def test_what_is_in_its_library_path_stays(installed, tmp_path, monkeypatch):
     monkeypatch.setenv("LD_LIBRARY_PATH", "/opt/tritonserver/lib:/usr/local/cuda/lib64")
     environment = EmbeddedLauncher(ServerSpec(tmp_path, mode="local")).environment(tmp_path)
     assert environment["LD_LIBRARY_PATH"].endswith(":/opt/tritonserver/lib:/usr/local/cuda/lib64")
+
+
+def test_threads_can_start_servers_at_once():
+    """The first to ask Python for its folders is not overtaken by one that gets half of them."""
+    program = """if True:
+        import sys
+        from concurrent.futures import ThreadPoolExecutor
+        from serving_kit.server import embedded
+
+        sys.setswitchinterval(1e-6)
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(lambda _: embedded._library_path(), range(8)))
+    """
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
 
 
 def test_no_triton_where_the_variable_says(tmp_path, monkeypatch):

@@ -26,6 +26,8 @@ from serving_kit.server.launcher import CPU_OPTIONS, Launcher, Ports, identity_o
 
 LOADER = "/lib64/ld-linux-x86-64.so.2"
 LIBPYTHON = "libpython3.10.so.1.0"
+#: Where it may lie. Read now, because the first reading is not safe in threads that start servers.
+LIBDIR, MULTIARCH = sysconfig.get_config_vars("LIBDIR", "MULTIARCH")
 #: The path of an installed tritonserver, ``/opt/tritonserver/bin/tritonserver`` in containers.
 TRITON_VARIABLE = "SERVING_KIT_TRITON"
 #: The python backend asks for 2 MiB for each model at its start, and more for large requests.
@@ -219,8 +221,7 @@ def _library_path() -> str:
     """Return where Triton's and Python's shared libraries lie, for LD_LIBRARY_PATH."""
     folders = [_site_packages() / "nvidia_pytriton.libs"]
     inherited = os.environ.get("LD_LIBRARY_PATH", "") if _installed_home() else ""
-    libdir, multiarch = sysconfig.get_config_vars("LIBDIR", "MULTIARCH")
-    for folder in (Path(libdir), Path(libdir) / str(multiarch), Path(sys.base_prefix) / "lib"):
+    for folder in (Path(LIBDIR), Path(LIBDIR) / str(MULTIARCH), Path(sys.base_prefix) / "lib"):
         if (folder / LIBPYTHON).exists():
             folders.append(folder)
             break
