@@ -2,6 +2,8 @@
 
 import http.client
 import json
+import subprocess
+import sys
 import threading
 import time
 from contextlib import closing, contextmanager
@@ -10,10 +12,12 @@ import numpy as np
 import tritonclient.grpc as grpcclient
 
 from serving_kit.server.ports import HOST
+from serving_kit.server.supervisor import request
 
 #: So many requests are sent at least.
 LEAST = 1_000
 SECONDS = 100
+TOKEN = "not-a-secret-of-anybody"
 INPUTS = {
     "tiny": np.float32([1, 2]),
     "fast_neural_style": np.random.default_rng(0).uniform(0, 255, (1, 3, 256, 256)).astype("f4"),
@@ -117,3 +121,23 @@ def wait(condition, seconds=SECONDS):
     while not condition():
         assert time.monotonic() < deadline, "waited too long"
         time.sleep(0.1)
+
+
+def write_gateway_with_token(file):
+    """Write what ``python -m serving_kit gateway --token`` prints, readable for the gateway."""
+    token = file.with_name("token")
+    token.write_text(TOKEN)
+    command = [sys.executable, "-m", "serving_kit", "gateway", "--token", token]
+    file.write_bytes(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
+    for path in (file, *file.parents[:3]):
+        path.chmod(path.stat().st_mode | 0o555)
+
+
+def asks_for_the_token(port):
+    """Tell whether a gateway responds to those alone that have it."""
+    try:
+        without, _ = request(HOST, port, "/v2")
+        with_it, _ = request(HOST, port, "/v2", headers={"Authorization": f"Bearer {TOKEN}"})
+    except OSError:
+        return False
+    return (without, with_it) == (401, 200)

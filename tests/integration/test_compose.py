@@ -13,7 +13,7 @@ import time
 
 import pytest
 from docker_engine import REQUIRED_VARIABLE
-from hunting import nobody_notices, wait
+from hunting import asks_for_the_token, nobody_notices, wait, write_gateway_with_token
 
 from serving_kit.paths import ROOT
 from serving_kit.server import supervisor
@@ -56,8 +56,9 @@ def compose(kit_image, port, tiny_and_picture, tmp_path):
         words = shlex.split(command)
         if not has_v2:
             project = ("--project-name=oneflow-serving-kit", f"--project-directory={file.parent}")
-            words = ["docker-compose", *project, f"--file={old}", *words[4:]]
-        return run(*words, **settings)
+            files = {"deploy/compose.yaml": str(old)}
+            words = ["docker-compose", *project, *(files.get(word, word) for word in words[2:])]
+        return run(*words, **settings, GATEWAY_CONFIG=str(tmp_path / "gateway.yaml"))
 
     yield compose
     compose("docker compose --file deploy/compose.yaml down")
@@ -73,7 +74,7 @@ def healthy():
     return sum("triton" in state and "(healthy)" in state for state in states.splitlines())
 
 
-def test_two_tritons_three_and_two_again(compose, port):
+def test_two_tritons_three_two_again_and_a_token(compose, port, tmp_path):
     up = "docker compose --file deploy/compose.yaml up --detach --scale triton="
     compose(f"{up}2")
     wait(lambda: healthy() == 2)
@@ -87,3 +88,10 @@ def test_two_tritons_three_and_two_again(compose, port):
         # Triton would wait 30 s for the connections of a gateway that did not notice.
         assert time.monotonic() - began < 25
     assert healthy() == 2
+    # The gateway is replaced by one with a token; the Tritons stay.
+    write_gateway_with_token(tmp_path / "gateway.yaml")
+    compose(
+        "docker compose --file deploy/compose.yaml --file deploy/compose.access.yaml "
+        "up --detach --scale triton=2"
+    )
+    wait(lambda: asks_for_the_token(port))

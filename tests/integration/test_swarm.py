@@ -9,7 +9,7 @@ import shlex
 import subprocess
 
 import pytest
-from hunting import nobody_notices, wait
+from hunting import asks_for_the_token, nobody_notices, wait, write_gateway_with_token
 
 from serving_kit.paths import ROOT
 from serving_kit.server import supervisor
@@ -71,16 +71,21 @@ def engine(kit_image):
 
 
 @pytest.fixture(scope="module")
-def stack(engine, port_of_module, tiny_and_picture):
+def settings(port_of_module, tiny_and_picture):
+    """The variables of the stack."""
+    names = ("HTTP_PORT", "GRPC_PORT", "METRICS_PORT")
+    ports = {name: str(port_of_module + i) for i, name in enumerate(names)}
+    return {"MODELS": str(tiny_and_picture), **ports}
+
+
+@pytest.fixture(scope="module")
+def stack(engine, settings, port_of_module):
     """Two Tritons behind the gateway; gives the gateway's first port."""
     run_from_readme("docker swarm init --advertise-addr 127.0.0.1")
     engine.callback(run_from_readme, "docker swarm leave --force")
-    names = ("HTTP_PORT", "GRPC_PORT", "METRICS_PORT")
-    settings = {name: str(port_of_module + i) for i, name in enumerate(names)}
     engine.callback(remove)
     run_from_readme(
         "docker stack deploy --compose-file deploy/swarm/stack.yaml --resolve-image never kit",
-        MODELS=str(tiny_and_picture),
         **settings,
     )
     wait(lambda: is_settled(2) and is_ready(port_of_module), SECONDS)
@@ -170,3 +175,14 @@ def test_all_tritons_are_replaced(stack):
         run_from_readme("docker service update --force kit_triton")
         wait(lambda: is_settled(2))
     assert not before & set(tritons())
+
+
+def test_a_token(stack, settings, tmp_path):
+    write_gateway_with_token(tmp_path / "gateway.yaml")
+    run_from_readme(
+        "docker stack deploy --compose-file deploy/swarm/stack.yaml "
+        "--compose-file deploy/swarm/access.yaml --resolve-image never kit",
+        **settings,
+        GATEWAY_CONFIG=str(tmp_path / "gateway.yaml"),
+    )
+    wait(lambda: asks_for_the_token(stack))

@@ -14,8 +14,10 @@ from serving_kit.server.supervisor import alone
 ROOT = Path(__file__).resolve().parents[2]
 DOCKERFILE = ROOT / "deploy" / "image" / "Dockerfile"
 GATEWAY = ROOT / "deploy" / "gateway"
-COMPOSE, GPU = ROOT / "deploy" / "compose.yaml", ROOT / "deploy" / "compose.gpu.yaml"
-STACK = ROOT / "deploy" / "swarm" / "stack.yaml"
+DEPLOY = ROOT / "deploy"
+COMPOSE, GPU, ACCESS = (DEPLOY / f"compose{part}.yaml" for part in ("", ".gpu", ".access"))
+STACK, STACK_ACCESS = DEPLOY / "swarm" / "stack.yaml", DEPLOY / "swarm" / "access.yaml"
+COMPOSE_FILES = [COMPOSE, GPU, ACCESS, STACK, STACK_ACCESS]
 COMMANDS = Path(sys.executable).parent
 SECONDS = 120
 
@@ -79,7 +81,9 @@ def test_a_mistake_in_the_dockerfile_is_found(tmp_path, right, wrong, rule):
     assert rule in done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("file", [COMPOSE, GPU, STACK], ids=lambda file: file.name)
+@pytest.mark.parametrize(
+    "file", [COMPOSE, GPU, ACCESS, STACK, STACK_ACCESS], ids=lambda file: file.name
+)
 def test_the_compose_file_is_clean(file):
     done = check_compose(file)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -134,7 +138,7 @@ def test_the_gateway_alone_has_ports(file):
     assert "ports" not in services(file)["triton"]
     ports = services(file)["gateway"]["ports"]
     if file == COMPOSE:
-        assert [port.partition(":")[0] for port in ports] == ["127.0.0.1"] * 3
+        assert [port.partition("}:")[0] for port in ports] == ["${ADDRESS:-127.0.0.1"] * 3
     else:
         assert [port["target"] for port in ports] == [8000, 8001, 8002]
         assert {port["mode"] for port in ports} == {"host"}
