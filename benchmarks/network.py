@@ -19,7 +19,7 @@ from serving_kit.client.images import load_image
 from serving_kit.models import SIZE
 from serving_kit.paths import CAT, WEIGHTS
 from serving_kit.stylenet.styles import DEFAULT_STYLE, style_index
-from turns import Contestant, Summary, take_turns, together
+from turns import Contestant, ContestantError, Summary, take_turns, together
 
 HERE = Path(__file__).parent
 ROUNDS = 8
@@ -111,7 +111,11 @@ def _commands(files: _Files) -> Iterator[tuple[str, list]]:
 
 @contextlib.contextmanager
 def _python_with_torch(install: bool) -> Iterator[str | Path | None]:
-    """Give a Python that has PyTorch: this one, or one that is made for the while; else None."""
+    """Give a Python that has PyTorch: this one, or one that is made for the while; else None.
+
+    Raises:
+        ContestantError: uv could not install it, and has said why.
+    """
     if importlib.util.find_spec("torch"):
         yield sys.executable
     elif not install:
@@ -120,11 +124,14 @@ def _python_with_torch(install: bool) -> Iterator[str | Path | None]:
         with tempfile.TemporaryDirectory() as folder:
             python = Path(folder) / "bin" / "python"
             uv = [sys.executable, "-m", "uv", "--quiet"]
-            subprocess.run([*uv, "venv", "--python", sys.executable, folder], check=True)
-            subprocess.run(
-                [*uv, "pip", "install", "--no-cache", "--python", python, "torch", "numpy"],
-                check=True,
-            )
+            install = ["pip", "install", "--no-cache", "--python", python, "torch", "numpy"]
+            try:
+                subprocess.run([*uv, "venv", "--python", sys.executable, folder], check=True)
+                subprocess.run([*uv, *install], check=True)
+            except subprocess.CalledProcessError:
+                raise ContestantError(
+                    "uv could not install PyTorch, for the reason above; leave it out (--pytorch)"
+                ) from None
             yield python
 
 

@@ -1,5 +1,6 @@
 """The benchmarks run, and say what they saw; what it was is nobody's business here."""
 
+import os
 import subprocess
 import sys
 
@@ -10,9 +11,10 @@ from serving_kit.paths import ROOT
 SECONDS = 300
 
 
-def run(*arguments):
+def run(*arguments, **environment):
     return subprocess.run(
         [sys.executable, ROOT / "benchmarks", *arguments],
+        env=os.environ | environment,
         capture_output=True,
         text=True,
         timeout=SECONDS,
@@ -39,6 +41,12 @@ def test_what_the_gateway_adds(tmp_path):
     assert (done.returncode, done.stderr) == (0, "")
     assert "| gateway - direct, fast_neural_style, gRPC, p50, ms |" in done.stdout
     assert (tmp_path / "gateway.svg").exists()
+
+
+def test_pytorch_cannot_be_installed(tmp_path):
+    done = run("network", "--quick", "--pytorch", "--output", tmp_path, UV_OFFLINE="1")
+    assert (done.returncode, "Traceback" in done.stderr) == (1, False)
+    assert "Not measured: uv could not install PyTorch" in done.stdout
 
 
 def test_an_unknown_question():
