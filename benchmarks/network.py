@@ -124,10 +124,10 @@ def _python_with_torch(install: bool) -> Iterator[str | Path | None]:
         with tempfile.TemporaryDirectory() as folder:
             python = Path(folder) / "bin" / "python"
             uv = [sys.executable, "-m", "uv", "--quiet"]
-            install = ["pip", "install", "--no-cache", "--python", python, "torch", "numpy"]
+            add = ["pip", "install", "--no-cache", "--python", python, "torch", "numpy"]
             try:
                 subprocess.run([*uv, "venv", "--python", sys.executable, folder], check=True)
-                subprocess.run([*uv, *install], check=True)
+                subprocess.run([*uv, *add], check=True)
             except subprocess.CalledProcessError:
                 raise ContestantError(
                     "uv could not install PyTorch, for the reason above; leave it out (--pytorch)"
