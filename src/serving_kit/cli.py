@@ -66,7 +66,7 @@ def _parser() -> argparse.ArgumentParser:
         "input, and all else over gRPC (default: taken, but not behind a gateway)"
     )
     add("--json", action=argparse.BooleanOptionalAction, default=None, help=no_json)
-    replicas = "start so many Tritons behind a gateway; any of the options below starts it, too"
+    replicas = "how many Tritons to start behind a gateway (default: none; TLS or a login: 1)"
     add("--replicas", type=int, help=replicas)
     _add_access(add)
     dry_run = "print the command that would run, and run nothing"
