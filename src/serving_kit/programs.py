@@ -16,9 +16,8 @@ def run_program(work: Callable[[], int | None]) -> int:
         What the work returned, or 0; 1 after the one sentence of a ServingKitError; 130 after
         Ctrl-C. A signal to end raises SystemExit with 128 and its number.
     """
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's "&" may have closed it
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda number, _: sys.exit(128 + number))
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)  # a shell's "&" may have closed SIGINT
     try:
         return work() or 0
     except ServingKitError as error:
@@ -27,3 +26,12 @@ def run_program(work: Callable[[], int | None]) -> int:
     except KeyboardInterrupt:
         print("\ninterrupted; everything that was started is stopped", file=sys.stderr)
         return 130
+
+
+def _interrupt(number: int, _: object) -> None:
+    # An object that was being made is not whole. A library's own, as tritonclient's clients,
+    # complain of that when they are deleted.
+    sys.unraisablehook = lambda _: None
+    if number == signal.SIGINT:
+        raise KeyboardInterrupt
+    sys.exit(128 + number)
