@@ -22,13 +22,29 @@ BASE_IMAGE = "python:3.10-slim-bookworm"
 PULL_SECONDS, BUILD_SECONDS = 120, 900
 
 
-def run_docker(*arguments, check=True):
-    """Run a docker command; return what it prints."""
+def run_docker(*arguments, check=True, **environment):
+    """Run a docker command in the kit's folder; return what it prints."""
     done = subprocess.run(
-        ["docker", *arguments], capture_output=True, text=True, timeout=BUILD_SECONDS, check=False
-    )
+        ["docker", *arguments], capture_output=True, text=True, timeout=BUILD_SECONDS, check=False,
+        env=os.environ | environment, cwd=ROOT,
+    )  # fmt: skip
     assert not check or done.returncode == 0, done.stderr
     return done.stdout.strip()
+
+
+KILL = """
+import os, pathlib, sys
+for entry in pathlib.Path("/proc").glob("[0-9]*"):
+    words = (entry / "cmdline").read_bytes().decode().split("\\0")
+    if words[0].split("/")[-1] == sys.argv[1] and sys.argv[2] in words[1]:
+        os.kill(int(entry.name), 9)
+"""
+
+
+def kill_within(container, program, word=""):
+    """Kill processes of a container from within, by their program and their first argument."""
+    # When the container ends by that, so does this command, with an error.
+    run_docker("exec", container, "python3", "-c", KILL, program, word, check=False)
 
 
 def why_not():

@@ -17,7 +17,7 @@ import time
 import numpy as np
 import psutil
 import pytest
-from docker_engine import run_docker
+from docker_engine import kill_within, run_docker
 
 from serving_kit.client import infer, load_image
 from serving_kit.models import repository_for
@@ -31,13 +31,6 @@ pytestmark = [pytest.mark.long, pytest.mark.usefixtures("kit_image")]
 SECONDS = 60
 #: A start with a tiny model; a machine that is busy with other tests takes several times as long.
 START_SECONDS = 30
-KILL = """
-import os, pathlib, sys
-for entry in pathlib.Path("/proc").glob("[0-9]*"):
-    words = (entry / "cmdline").read_bytes().decode().split("\\0")
-    if words[0].split("/")[-1] == sys.argv[1] and sys.argv[2] in words[1]:
-        os.kill(int(entry.name), 9)
-"""
 
 
 @pytest.fixture
@@ -53,8 +46,7 @@ def id_of(server):
 
 
 def kill(server, program, word=""):
-    """Kill a process of the container from within, by its program and its first argument."""
-    run_docker("exec", id_of(server), "python3", "-c", KILL, program, word, check=False)
+    kill_within(id_of(server), program, word)
 
 
 def ask(url):

@@ -1,5 +1,7 @@
 """perf_analyzer runs out of the wheels, against a real Triton, and says why when it cannot."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -56,10 +58,14 @@ def test_what_it_cannot_do_is_told(loading_server):
 
 @pytest.mark.long
 def test_shared_memory_that_is_closed_is_told(loading_server, make_tiny_model):
+    """Before perf_analyzer makes any: it would leave one with the name of the output behind."""
     model = make_tiny_model()
     model.load()
+    segment = Path("/dev/shm/OUTPUT_0")
+    was_there = segment.exists()
     with pytest.raises(ClientError, match="lets no client register shared memory; start"):
         analyze(model.name, np.float32([1, 2, 3]), loading_server.grpc_url, SHARED)
+    assert segment.exists() == was_there
 
 
 def test_a_wheel_without_its_libraries_is_told(tmp_path, monkeypatch):

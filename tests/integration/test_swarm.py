@@ -4,11 +4,11 @@ Skipped, with the reason, where there is no Docker engine, or another swarm.
 """
 
 import contextlib
-import os
 import shlex
 import subprocess
 
 import pytest
+from docker_engine import kill_within, run_docker
 from hunting import asks_for_the_token, nobody_notices, wait, write_gateway_with_token
 
 from serving_kit.paths import ROOT
@@ -24,23 +24,6 @@ BRIDGE = "docker_gwbridge"
 OF_GATEWAY = "label=com.docker.swarm.service.name=kit_gateway"
 OF_TRITON = "label=com.docker.swarm.service.name=kit_triton"
 SECONDS = 180
-KILL = """
-import os, pathlib, sys
-for entry in pathlib.Path("/proc").glob("[0-9]*"):
-    words = (entry / "cmdline").read_bytes().decode().split("\\0")
-    if words[0].split("/")[-1] == sys.argv[1] and sys.argv[2] in words[1]:
-        os.kill(int(entry.name), 9)
-        print(entry.name)
-"""
-
-
-def run_docker(*arguments, **environment):
-    done = subprocess.run(
-        ["docker", *arguments], capture_output=True, text=True, timeout=SECONDS, check=False,
-        env=os.environ | environment, cwd=ROOT,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
 
 
 def run_from_readme(command, **environment):
@@ -117,10 +100,6 @@ def is_settled(count):
     return len(tritons()) == count and all("(healthy)" in state for state in tritons().values())
 
 
-def kill(container, program, word=""):
-    assert run_docker("exec", container, "python3", "-c", KILL, program, word)
-
-
 def log_of(container):
     done = subprocess.run(
         ["docker", "logs", container], capture_output=True, text=True, timeout=SECONDS, check=True
@@ -139,7 +118,7 @@ def test_the_name_has_the_addresses_of_all_tritons(stack):
 def test_a_tritonserver_is_killed(stack):
     container = next(iter(tritons()))
     with nobody_notices("a tritonserver was killed", stack):
-        kill(container, "tritonserver")
+        kill_within(container, "tritonserver")
         wait(lambda: "Triton responds again" in log_of(container))
     assert container in tritons()
 
@@ -153,10 +132,10 @@ def test_a_third_triton_comes(stack):
 def test_a_stub_a_worker_and_their_container_are_killed(stack):
     container = next(iter(tritons()))
     with nobody_notices("a stub was killed", stack):
-        kill(container, STUB, "/tiny/")
+        kill_within(container, STUB, "/tiny/")
         wait(lambda: "tiny is loaded again" in log_of(container))
     with nobody_notices("a worker was killed", stack):
-        kill(container, "python3.10", "oneflow_backend/worker.py")
+        kill_within(container, "python3.10", "oneflow_backend/worker.py")
         wait(lambda: "OneFlow's process died" in log_of(container))
     with nobody_notices("a container was killed", stack):
         run_docker("kill", container)

@@ -1,5 +1,6 @@
 """deploy/: what is sent to the engine, and linters for what cannot be built or run in the tests."""
 
+import ast
 import re
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import pytest
 import yaml
 
 from serving_kit.server import supervisor
+from serving_kit.server.launcher import CPU_OPTIONS
 from serving_kit.server.supervisor import alone
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -158,6 +160,12 @@ def test_the_gateway_asks_for_the_name_of_the_service():
     names = re.findall(r"'address': '([a-z]+)'", str(clusters))
     assert set(names) == {"triton"} and len(names) == 2
     assert "triton" in services(COMPOSE) and "triton" in services(STACK)
+
+
+def test_the_image_says_cpu_as_the_kit_does():
+    """The image has nothing of the kit but the supervisor, so its start has the options again."""
+    found = re.search(r"^ON_CPU = (\(.+?\n\))", read("deploy/image/start.py"), re.M | re.S)
+    assert ast.literal_eval(found[1]) == CPU_OPTIONS
 
 
 def test_every_stage_has_the_same_base():
