@@ -64,9 +64,9 @@ image: ## build the kit's Docker images, oneflow-serving-kit and oneflow-serving
 	@docker build --tag oneflow-serving-kit-gateway deploy/gateway
 
 .PHONY: lab
-lab: env ## open the notebooks in JupyterLab
+lab: env ## open the lessons in JupyterLab
 	@env $$($(PYTHON) -m oneflow_backend.openblas) $(PYTHON) -m jupyterlab $$([ "$$(id -u)" -ne 0 ] || echo --allow-root) \
-	  --notebook-dir=notebooks notebooks/00_quickstart.ipynb
+	  --notebook-dir=. notebooks/00_quickstart.ipynb
 
 .PHONY: models
 models: env ## export the models into model_repository/

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -12,6 +13,7 @@ from collections import defaultdict
 from pathlib import Path
 
 import nbval.kernel
+import nbval.plugin
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
@@ -44,6 +46,22 @@ def start_new_kernel(*arguments, stderr=None, start=nbval.kernel.start_new_kerne
 
 
 nbval.kernel.start_new_kernel = start_new_kernel
+
+#: The tag of a cell whose numbers differ from run to run, such as times and ports.
+VARIES = "varies"
+#: A number, with the spaces before it, which depend on how long it is.
+NUMBER = re.compile(r" *[-+]?\d[\d,.]*(e[-+]\d+)?")
+
+
+def sanitize(cell, text, sanitize=nbval.plugin.IPyNbCell.sanitize):
+    """Mask the numbers in the outputs of cells tagged so; the words are compared as in others."""
+    text = sanitize(cell, text)
+    if isinstance(text, str) and VARIES in cell.cell.metadata.get("tags", ()):
+        return NUMBER.sub(" <number>", text)
+    return text
+
+
+nbval.plugin.IPyNbCell.sanitize = sanitize
 
 
 def pytest_sessionstart(session):

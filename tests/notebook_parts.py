@@ -10,8 +10,8 @@ from IPython.core.inputtransformer2 import TransformerManager
 from serving_kit.paths import ROOT
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-#: All but the quickstart; they share one skeleton.
-LESSONS = [path for path in NOTEBOOKS if not path.name.startswith("00")]
+#: All but the quickstart and the appendix; they share one skeleton.
+LESSONS = [path for path in NOTEBOOKS if path.name[:2] in {f"{n:02d}" for n in range(1, 100)}]
 # In one block of HTML, without an empty line: only so does nbconvert keep it folded, too.
 FOLDED = re.compile(r"^<details><summary>([^<]+)</summary>\n((?:.+\n)+?)</details>$", re.M)
 CHECK = re.compile(r'exercises\.check\("([\d.]+)", (\w+)\)')
@@ -47,7 +47,9 @@ def folded(notebook, heading):
 
 
 def exercise_cells(lesson):
-    return [cell for cell in section(lesson, "Exercises") if cell.cell_type == "code"]
+    """Return the cells that check an exercise."""
+    cells = [cell for cell in section(lesson, "Exercises") if cell.cell_type == "code"]
+    return [cell for cell in cells if CHECK.search(cell.source)]
 
 
 def solutions(lesson):

@@ -1,8 +1,8 @@
 """Run the notebooks from their first cell to their last and save them with their outputs.
 
 ``make notebooks`` runs this on all of them, in order; arguments name some. Code cells get the
-counts 1 to n, metadata is made the same for all, so that a change of a notebook in git is a
-change of what it says.
+counts 1 to n, cells are numbered, and metadata but the cells' tags is made the same for all, so
+that a change of a notebook in git is a change of what it says.
 """
 
 import os
@@ -36,6 +36,9 @@ def record(path: Path) -> None:
     # Streams in one piece, and progress bars at their end.
     notebook, _ = CoalesceStreamsPreprocessor().preprocess(notebook, {})
     notebook.metadata = nbformat.from_dict(METADATA)
+    for number, cell in enumerate(notebook.cells):
+        cell.id = f"cell-{number:02d}"
+        cell.metadata = {"tags": cell.metadata.tags} if cell.metadata.get("tags") else {}
     nbformat.validate(notebook)
     nbformat.write(notebook, path)
 

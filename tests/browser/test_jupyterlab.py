@@ -90,7 +90,7 @@ def address(server, kit):
                 found = json.loads(file.read_text())
             except json.JSONDecodeError:  # it is being written
                 continue
-            return f"{found['url']}lab/tree/{NOTEBOOK}?token={found['token']}"
+            return f"{found['url']}lab/tree/notebooks/{NOTEBOOK}?token={found['token']}"
         time.sleep(0.2)
     pytest.fail(f"JupyterLab did not start:\n{(kit / 'lab.log').read_text()[-2000:]}")
 

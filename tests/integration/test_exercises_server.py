@@ -196,7 +196,7 @@ def test_one_after_the_other_is_noticed(shared_servers, verdict):
 
 def test_an_error_among_many_at_once_is_named(shared_servers, verdict):
     told = verdict("07.2", lambda url, pictures: {}["style"])
-    assert told == "Not yet: your function raised KeyError: 'style'"
+    assert told.endswith("your function raised KeyError: 'style'")
 
 
 # 08.2

@@ -1,5 +1,6 @@
 """The exercises' checks: right answers pass, usual mistakes get the hint that fits them."""
 
+import re
 import subprocess
 import sys
 
@@ -8,11 +9,15 @@ import oneflow as flow
 import pytest
 from oneflow import nn
 
-LESSONS = [f"{number:02d}" for number in range(1, 13)]
-NUMBERS = [f"{lesson}.{number}" for lesson in LESSONS for number in (1, 2)]
-#: Those that ask for lines of a configuration.
-TEXTS = ["05.1", "08.2", "09.1"]
-FUNCTIONS = [number for number in NUMBERS if number not in TEXTS]
+from serving_kit import exercises
+from serving_kit.exercises._answers import NotYet
+from serving_kit.exercises._quiz import mark_quiz
+
+KINDS = exercises._kinds()
+NUMBERS = list(KINDS)
+TEXTS = [number for number, kind in KINDS.items() if kind == "str"]
+FUNCTIONS = [number for number, kind in KINDS.items() if kind == "Callable"]
+WITH_HINTS = [number for number in NUMBERS if not number.endswith("quiz")]
 #: Those that call the function only once a server runs: see tests/integration.
 WITH_SERVER = ["07.2"]
 
@@ -31,7 +36,7 @@ def test_anything_else_than_a_function_is_told_so(verdict, number):
 
 @pytest.mark.parametrize("number", TEXTS)
 def test_anything_else_than_a_text_is_told_so(verdict, number):
-    assert "this is None, but text for config.pbtxt is asked for" in verdict(number, None)
+    assert "this is None, but text is asked for" in verdict(number, None)
     assert "this is a function, but text" in verdict(number, lambda: "")
 
 
@@ -50,7 +55,68 @@ def test_an_error_of_the_function_is_named(verdict, number):
     def answer(*_):
         return {}["style"]
 
-    assert verdict(number, answer) == "Not yet: your function raised KeyError: 'style'"
+    line = answer.__code__.co_firstlineno + 1
+    where = f'in line {line}, `return {{}}["style"]`'
+    assert verdict(number, answer) == f"Not yet: {where}, your function raised KeyError: 'style'"
+
+
+def test_the_last_line_of_the_learner_s_own_code_is_told(verdict):
+    def answer(model):
+        return helper(model)
+
+    def helper(model):
+        return np.zeros(3).reshape(2, 2)
+
+    line = helper.__code__.co_firstlineno + 1
+    told = verdict("01.1", answer)
+    assert f"in line {line}, `return np.zeros(3).reshape(2, 2)`, your function raised" in told
+
+
+# Hints
+
+
+@pytest.mark.parametrize("number", WITH_HINTS)
+def test_hints_come_in_steps_and_then_from_the_first(number, capsys, monkeypatch):
+    monkeypatch.setattr(exercises, "_given", {})
+    exercises.hint(number)
+    first = capsys.readouterr().out
+    steps = int(re.fullmatch(rf"{number}  Hint 1 of (\d): .+\n", first)[1])
+    assert 2 <= steps <= 4
+    for step in range(2, steps + 1):
+        exercises.hint(number)
+        assert capsys.readouterr().out.startswith(f"{number}  Hint {step} of {steps}: ")
+    exercises.hint(number)
+    assert capsys.readouterr().out == first
+
+
+def test_a_hint_for_an_unknown_number(capsys):
+    exercises.hint("99.1")
+    assert capsys.readouterr().out == (
+        f"99.1  there is no exercise '99.1'; there are {', '.join(WITH_HINTS)}.\n"
+    )
+
+
+# Quizzes
+
+
+@pytest.mark.parametrize(
+    ("letters", "told"),
+    [
+        ("", "give 2 letters, one for each question; these are 0."),
+        ("x", "'x' is none of the letters a, b, c and d."),
+        ("ab", "1 of 2 are right.\nquestion 1: look at a."),
+        ("cd", "0 of 2 are right.\nquestion 1: look at a.\nquestion 2: look at b."),
+    ],
+)
+def test_a_quiz_says_what_to_look_at_again(letters, told):
+    with pytest.raises(NotYet) as caught:
+        mark_quiz(letters, key="bb", why=("look at a.", "look at b."))
+    assert str(caught.value) == told
+
+
+@pytest.mark.parametrize("letters", ["bb", "B, b"])
+def test_a_quiz_that_is_right(letters):
+    assert mark_quiz(letters, key="bb", why=("", "")) == "All 2 of them."
 
 
 # 01.1

@@ -1,8 +1,9 @@
 """Every notebook is saved as it was run, in order, with outputs that nbval can compare.
 
-The lessons, which are all notebooks but the quickstart, also share one skeleton.
+The lessons, which are all notebooks but the quickstart and the appendix, also share one skeleton.
 """
 
+import importlib
 import importlib.util
 import itertools
 import json
@@ -31,7 +32,20 @@ from serving_kit.paths import ROOT
 
 MAX_LINES = 25
 MAX_BYTES_OF_ALL = 8_000_000
-CLOSING = ["Check yourself", "Exercises", "Solutions", "Clean up", "Where to go next"]
+#: The sections after the numbered ones; the quiz stands where a part of the course ends.
+CLOSING = [
+    "In practice",
+    "Check yourself",
+    "Exercises",
+    "Solutions",
+    "Wrap-up quiz",
+    "Clean up",
+    "Where to go next",
+]
+WITH_QUIZ = ("04", "07", "12")
+#: What a cell may be tagged with: docs/architecture.md says what each means.
+TAGS = {"varies", "yes-or-no", "nbval-ignore-output", "raises-exception"}
+EXERCISE = re.compile(r"^\*\*(\d) \((easy|medium|hard)\)\.\*\* ", re.M)
 
 
 def headings(notebook):
@@ -65,13 +79,13 @@ def lesson_number(lesson_path):
 
 
 def test_each_number_is_given_once_and_the_quickstart_comes_first():
-    numbers = [int(path.name[:2]) for path in NOTEBOOKS]
+    numbers = [path.name[:2] for path in NOTEBOOKS]
     assert len(set(numbers)) == len(numbers) > 1
-    assert numbers[0] == 0
+    assert numbers[0] == "00"
 
 
 def test_names_are_a_number_and_words(path):
-    assert re.fullmatch(r"\d\d_[a-z]+(_[a-z]+)*\.ipynb", path.name)
+    assert re.fullmatch(r"(\d\d|A\d)_[a-z]+(_[a-z]+)*\.ipynb", path.name)
 
 
 def test_they_are_small():
@@ -82,7 +96,9 @@ def test_it_is_valid_and_its_metadata_is_normalized(notebook):
     nbformat.validate(notebook)
     assert notebook.metadata.kernelspec.name == "python3"
     assert notebook.metadata.language_info == {"name": "python", "version": "3.10"}
-    assert all(not cell.metadata for cell in notebook.cells)
+    for cell in notebook.cells:
+        assert set(cell.metadata) <= {"tags"}
+        assert set(cell.metadata.get("tags", ())) <= TAGS
     assert [cell.id for cell in notebook.cells] == [
         f"cell-{number:02d}" for number in range(len(notebook.cells))
     ]
@@ -93,23 +109,55 @@ def test_cells_were_run_in_order(notebook):
     assert counts == list(range(1, len(counts) + 1))
 
 
+def tags(cell):
+    return set(cell.metadata.get("tags", ()))
+
+
+def printed(cell):
+    return "".join(o.text for o in cell.outputs if o.output_type == "stream")
+
+
 def test_most_cells_print_something_that_is_compared(notebook):
     compared = [
         cell
         for cell in code_cells(notebook)
-        if "NBVAL_IGNORE_OUTPUT" not in cell.source
+        if "nbval-ignore-output" not in tags(cell)
         and any(output.output_type in ("stream", "error") for output in cell.outputs)
     ]
     assert len(compared) >= 0.8 * len(code_cells(notebook))
 
 
-def test_ignored_outputs_are_few_and_say_why(notebook):
-    ignored = [cell for cell in code_cells(notebook) if "# NBVAL_" in cell.source]
-    assert len(ignored) <= 2
-    for cell in ignored:
-        marker, reason = cell.source.splitlines()[:2]
-        assert marker in ("# NBVAL_IGNORE_OUTPUT", "# NBVAL_RAISES_EXCEPTION")
-        assert re.match(r"# \w.*\.$", reason)
+def test_ignored_outputs_are_few(notebook):
+    assert not any("NBVAL_" in cell.source for cell in code_cells(notebook))
+    special = {"nbval-ignore-output", "raises-exception"}
+    assert sum(bool(tags(cell) & special) for cell in code_cells(notebook)) <= 2
+
+
+def test_numbers_that_vary_leave_words_to_compare(notebook):
+    for cell in code_cells(notebook):
+        if "varies" in tags(cell):
+            assert re.search(r"[A-Za-z]{2}", printed(cell)), cell.source
+
+
+def test_true_and_false_answer_a_question_only(notebook):
+    """What a cell prints is for a learner, who wants to see numbers, names and addresses."""
+    for cell in code_cells(notebook):
+        if "yes-or-no" not in tags(cell):
+            assert not re.search(r"^(.*: )? *(True|False)$", printed(cell), re.M), cell.source
+
+
+def test_each_picture_has_an_alternative_text(notebook):
+    for cell in code_cells(notebook):
+        for output in cell.outputs:
+            for kind in {"image/png", "image/jpeg"} & set(output.get("data", {})):
+                alt = output.metadata[kind]["alt"]
+                assert 20 <= len(alt) <= 400, alt
+                assert output.data["text/plain"] == alt
+    assert not re.search(r"!\[\]\(|<img(?![^>]*alt=\"[^\"]+\")", prose(notebook))
+
+
+def test_plots_are_shown_with_their_text(notebook):
+    assert not any("plt.show(" in cell.source for cell in code_cells(notebook))
 
 
 def test_streams_are_in_one_piece(notebook):
@@ -161,8 +209,9 @@ def test_nothing_of_the_machine_that_ran_it_is_in_the_outputs(notebook):
         assert private not in outputs
 
 
-def test_the_skeleton_of_a_lesson_is_complete(lesson):
-    assert [line.removeprefix("## ") for line in headings(lesson)[-len(CLOSING) :]] == CLOSING
+def test_the_skeleton_of_a_lesson_is_complete(lesson, lesson_number):
+    closing = [part for part in CLOSING if part != "Wrap-up quiz" or lesson_number in WITH_QUIZ]
+    assert [line.removeprefix("## ") for line in headings(lesson)[-len(closing) :]] == closing
     assert any("on purpose" in line for line in headings(lesson))
 
 
@@ -178,16 +227,40 @@ def test_it_asks_three_questions_with_folded_answers(lesson):
     assert [summary for summary, _ in folded(lesson, "Check yourself")] == ["Answer"] * 3
 
 
-def test_it_has_two_exercises_that_say_not_yet(lesson, lesson_number):
-    exercises = [CHECK.search(cell.source)[1] for cell in exercise_cells(lesson)]
-    assert exercises == [f"{lesson_number}.1", f"{lesson_number}.2"]
-    for cell, exercise in zip(exercise_cells(lesson), exercises, strict=True):
+def test_it_has_exercises_that_say_not_yet(lesson, lesson_number):
+    """Two to four, from easy to hard, each with hints; tests/unit/test_exercises.py reads them."""
+    cells = exercise_cells(lesson)
+    wanted = [f"{lesson_number}.{number}" for number in range(1, len(cells) + 1)]
+    assert 2 <= len(cells) <= 4
+    assert [CHECK.search(cell.source)[1] for cell in cells] == wanted
+    for cell, exercise in zip(cells, wanted, strict=True):
         assert f"{exercise}  Not yet: " in cell.outputs[-1].text
+    text = "\n".join(cell.source for cell in section(lesson, "Exercises"))
+    numbers, degrees = zip(*EXERCISE.findall(text), strict=True)
+    assert list(numbers) == [number[-1] for number in wanted]
+    assert list(degrees) == sorted(degrees, key=["easy", "medium", "hard"].index)
+    assert f'`exercises.hint("{lesson_number}.1")`' in text
 
 
-def test_it_has_two_solutions(lesson):
+def test_each_exercise_has_a_solution(lesson):
     """tests/integration/test_exercises_server.py runs them."""
-    assert [summary for summary, _ in folded(lesson, "Solutions")] == ["Exercise 1", "Exercise 2"]
+    wanted = [f"Exercise {number}" for number, _ in enumerate(exercise_cells(lesson), start=1)]
+    assert [summary for summary, _ in folded(lesson, "Solutions")] == wanted
+
+
+@pytest.mark.parametrize("number", WITH_QUIZ)
+def test_a_part_of_the_course_ends_with_a_quiz(number):
+    """Its key, in the folded solution, is what the check takes."""
+    (path,) = (path for path in LESSONS if path.name.startswith(number))
+    lesson = read(path)
+    (cell,) = (cell for cell in section(lesson, "Wrap-up quiz") if cell.cell_type == "code")
+    assert f"{number}.quiz  Not yet: give " in printed(cell)
+    ((summary, key),) = folded(lesson, "Wrap-up quiz")
+    letters = re.search(r"<code>([abcd]+)</code>", key)[1]
+    module = importlib.import_module(f"serving_kit.exercises.lesson_{number}")
+    assert module.exercise_quiz(letters)
+    text = "\n".join(cell.source for cell in section(lesson, "Wrap-up quiz"))
+    assert len(re.findall(r"^\d\. .+", text, re.M)) == len(letters)
 
 
 def test_ruff_finds_nothing_in_them():

@@ -1,12 +1,14 @@
 """Send pictures to a running Triton: tritonclient, and pictures in and out of the model.
 
 - ``inference`` sends requests: ``infer`` for arrays, ``stylize`` for picture files;
-- ``images`` reads, writes, scales and shows pictures; ``pictures``, a link into the model
-  repository, are the rules that the models ``preprocess`` and ``postprocess`` share with it;
+- ``images`` reads, writes and scales pictures; ``pictures``, a link into the model repository, are
+  the rules that the models ``preprocess`` and ``postprocess`` share with it;
+- ``display`` shows pictures and plots in a notebook;
 - ``uploads`` looks at the pictures of strangers before they are decoded;
 - ``perf_analyzer`` puts load on a model.
 """
 
+from serving_kit.client.display import show, show_figure
 from serving_kit.client.images import (
     contact_sheet,
     decode_image,
@@ -14,7 +16,6 @@ from serving_kit.client.images import (
     read_image,
     recover_image,
     resize,
-    show,
     to_model,
     write_image,
 )
@@ -31,6 +32,7 @@ __all__ = [
     "recover_image",
     "resize",
     "show",
+    "show_figure",
     "stylize",
     "to_model",
     "write_image",

@@ -23,7 +23,6 @@ __all__ = [
     "read_image",
     "recover_image",
     "resize",
-    "show",
     "side_by_side",
     "to_model",
     "write_image",
@@ -173,15 +172,3 @@ def contact_sheet(
         ))  # fmt: skip
     cells += [np.full_like(cells[0], 255)] * (-len(cells) % columns)
     return np.vstack([np.hstack(cells[i : i + columns]) for i in range(0, len(cells), columns)])
-
-
-def show(**pictures: np.ndarray) -> None:
-    """Show pictures of one size, uint8 (H, W, 3) BGR, in a notebook, each under its name.
-
-    They go into the notebook as one JPEG, a tenth of what a plot of them as PNG takes.
-    """
-    from IPython.display import Image, display
-
-    sheet = contact_sheet(list(pictures.items()), columns=len(pictures), width=450)
-    _, jpeg = cv2.imencode(".jpg", sheet, [cv2.IMWRITE_JPEG_QUALITY, 85])
-    display(Image(jpeg.tobytes()))

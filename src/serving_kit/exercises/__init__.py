@@ -1,13 +1,15 @@
-"""The checks of the exercises: they run a learner's answer and say how far it is.
+"""The checks and hints of the exercises: they run a learner's answer and say how far it is.
 
 ::
 
     from serving_kit import exercises
 
     exercises.check("01.1", style_numbers)
+    exercises.hint("01.1")
 
 Exercise 1 of lesson 01 is the function ``exercise_1`` in ``lesson_01.py``. It returns a sentence
-of praise, or raises ``NotYet`` with a hint: what was seen, and what to look at. ``lessons`` gives
+of praise, or raises ``NotYet``: what was seen, and what to look at. Its hints are ``HINTS[1]``
+there. A wrap-up quiz is ``exercise_quiz``, of which ``"04.quiz"`` is the number. ``lessons`` gives
 a lesson what an earlier one makes.
 """
 
@@ -15,17 +17,20 @@ import gc
 import importlib
 import re
 from pathlib import Path
+from types import ModuleType
 
 from serving_kit.exercises._answers import NotYet, check_kind
 from serving_kit.exercises.lessons import made_by
 
-__all__ = ["check", "made_by"]
+__all__ = ["check", "hint", "made_by"]
 
-_EXERCISE = re.compile(r"^def exercise_(\d+)\(\w+: (Callable|str)\)", re.M)
+_EXERCISE = re.compile(r"^def exercise_(\w+)\(\w+: (Callable|str)\)", re.M)
+#: How many hints of an exercise were given since this kernel started.
+_given: dict[str, int] = {}
 
 
 def check(number: str, answer: object) -> None:
-    """Try an answer and print one line: that it is right, or a hint.
+    """Try an answer and print one line: that it is right, or what is missing.
 
     Args:
         number: lesson and exercise, ``"01.1"`` for example.
@@ -36,17 +41,47 @@ def check(number: str, answer: object) -> None:
     print(f"{number}  {verdict}")
 
 
+def hint(number: str) -> None:
+    """Print the next hint of an exercise, from gentle to nearly the solution; after it, the first.
+
+    Args:
+        number: lesson and exercise, ``"01.1"`` for example.
+    """
+    try:
+        hints = _hints(number)
+    except NotYet as unknown:
+        print(f"{number}  {unknown}")
+        return
+    step = _given.get(number, 0) % len(hints)
+    _given[number] = step + 1
+    print(f"{number}  Hint {step + 1} of {len(hints)}: {hints[step]}")
+
+
 def _verdict(number: str, answer: object) -> str:
     try:
         kinds = _kinds()
-        if number not in kinds:
-            raise NotYet(f"there is no exercise {number!r}; there are {', '.join(kinds)}.")
+        _check_number(number, kinds)
         check_kind(answer, kinds[number])
-        lesson, _, exercise = number.partition(".")
-        module = importlib.import_module(f"{__name__}.lesson_{lesson}")
+        module, exercise = _module(number)
         return f"Right! {getattr(module, f'exercise_{exercise}')(answer)}"
-    except NotYet as hint:
-        return f"Not yet: {hint}"
+    except NotYet as feedback:
+        return f"Not yet: {feedback}"
+
+
+def _hints(number: str) -> tuple[str, ...]:
+    _check_number(number, [each for each in _kinds() if not each.endswith("quiz")])
+    module, exercise = _module(number)
+    return module.HINTS[int(exercise)]
+
+
+def _module(number: str) -> tuple[ModuleType, str]:
+    lesson, _, exercise = number.partition(".")
+    return importlib.import_module(f"{__name__}.lesson_{lesson}"), exercise
+
+
+def _check_number(number: str, known: object) -> None:
+    if number not in known:
+        raise NotYet(f"there is no exercise {number!r}; there are {', '.join(known)}.")
 
 
 def _kinds() -> dict[str, str]:

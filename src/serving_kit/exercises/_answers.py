@@ -1,6 +1,8 @@
 """Running what a learner wrote: whatever goes wrong becomes a hint, never a traceback."""
 
+import linecache
 import re
+import traceback
 from collections.abc import Callable
 
 import numpy as np
@@ -18,7 +20,7 @@ def check_kind(answer: object, kind: str) -> None:
 
     Args:
         answer: the learner's.
-        kind: "Callable", or "str" for the text of a configuration.
+        kind: "Callable", or "str" for a text.
 
     Raises:
         NotYet: it is something else.
@@ -29,11 +31,11 @@ def check_kind(answer: object, kind: str) -> None:
             "parentheses."
         )
     if kind == "str" and not isinstance(answer, str):
-        raise NotYet(f"this is {describe(answer)}, but text for config.pbtxt is asked for, a str.")
+        raise NotYet(f"this is {describe(answer)}, but text is asked for, a str.")
 
 
 def call(function: Callable, *arguments: object) -> object:
-    """Call a learner's function; an error inside it becomes a hint that names it.
+    """Call a learner's function; an error inside it becomes a hint with the line of it.
 
     Raises:
         NotYet: it raised.
@@ -41,7 +43,23 @@ def call(function: Callable, *arguments: object) -> object:
     try:
         return function(*arguments)
     except Exception as error:
-        raise NotYet(f"your function raised {first_line(error)}") from error
+        where = _line_of(function, error)
+        raise NotYet(f"{where}your function raised {first_line(error)}") from error
+
+
+def _line_of(function: Callable, error: Exception) -> str:
+    """Return the last line of a learner's own code that an error came through."""
+    code = getattr(function, "__code__", None)
+    own = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if code and frame.filename == code.co_filename
+    ]
+    if not own:
+        return ""
+    number = own[-1].lineno
+    line = linecache.getline(own[-1].filename, number).strip()
+    return f"in line {number}, `{line}`, " if line else ""
 
 
 def one_number(found: object) -> float:

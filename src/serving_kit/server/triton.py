@@ -16,7 +16,7 @@ from pathlib import Path
 
 from serving_kit.errors import ServerError
 from serving_kit.paths import MODEL_REPOSITORY
-from serving_kit.server import embedded, registry, runs, supervisor
+from serving_kit.server import cells, embedded, registry, runs, supervisor
 from serving_kit.server.choice import Choice, choose, launcher_for
 from serving_kit.server.launcher import Launcher
 from serving_kit.server.ports import TRITON_PORTS
@@ -94,10 +94,14 @@ class TritonServer(RunningServer):
     def start(self) -> "TritonServer":
         """Start the server and wait until it and all its models are ready.
 
+        In a notebook it first stops what the same cell started when it was run before.
+
         Raises:
             ServerError: it cannot work here, died, or was not ready in time. Nothing is left
                 behind.
         """
+        if not self.detached:
+            cells.begin(self)
         if self.run_dir:
             raise ServerError(f"this server is already running, on {self.url}; stop() it first")
         if not self.model_repository.is_dir():
