@@ -255,7 +255,7 @@ def test_a_part_of_the_course_ends_with_a_quiz(number):
     lesson = read(path)
     (cell,) = (cell for cell in section(lesson, "Wrap-up quiz") if cell.cell_type == "code")
     assert f"{number}.quiz  Not yet: give " in printed(cell)
-    ((summary, key),) = folded(lesson, "Wrap-up quiz")
+    ((_, key),) = folded(lesson, "Wrap-up quiz")
     letters = re.search(r"<code>([abcd]+)</code>", key)[1]
     module = importlib.import_module(f"serving_kit.exercises.lesson_{number}")
     assert module.exercise_quiz(letters)
