@@ -77,6 +77,11 @@ def picture_of(output: nbformat.NotebookNode) -> str | None:
     return None
 
 
+def alternative_text(output: nbformat.NotebookNode) -> str:
+    """Return the text that is stored with a picture for readers who cannot see it."""
+    return next((each["alt"] for each in output.metadata.values() if "alt" in each), "")
+
+
 def last_picture(notebook: nbformat.NotebookNode) -> str | None:
     """Return what a lesson comes to: the last picture in its outputs; None without any."""
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]
@@ -96,6 +101,7 @@ def templates() -> jinja2.Environment:
         keep_trailing_newline=True,
     )
     environment.filters |= {
+        "alt": alternative_text,
         "ansi": lambda text: Markup(ansi2html(text)),
         "colour": colour,
         "inline": inline,
