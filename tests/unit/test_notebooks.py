@@ -43,7 +43,7 @@ CLOSING = [
     "Where to go next",
 ]
 WITH_QUIZ = ("04", "07", "12")
-#: What a cell may be tagged with: docs/architecture.md says what each means.
+#: What a cell may be tagged with: docs/teaching.md says what each means.
 TAGS = {"varies", "yes-or-no", "nbval-ignore-output", "raises-exception"}
 EXERCISE = re.compile(r"^\*\*(\d) \((easy|medium|hard)\)\.\*\* ", re.M)
 
