@@ -66,7 +66,7 @@ image: ## build the kit's Docker images, oneflow-serving-kit and oneflow-serving
 .PHONY: lab
 lab: env ## open the lessons in JupyterLab
 	@env $$($(PYTHON) -m oneflow_backend.openblas) $(PYTHON) -m jupyterlab $$([ "$$(id -u)" -ne 0 ] || echo --allow-root) \
-	  --notebook-dir=. notebooks/00_quickstart.ipynb
+	  --LabApp.app_settings_dir=tools/jupyterlab --notebook-dir=. notebooks/00_quickstart.ipynb
 
 .PHONY: models
 models: env ## export the models into model_repository/

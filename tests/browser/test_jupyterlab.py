@@ -1,15 +1,19 @@
-"""Lesson 00 in JupyterLab, as ``make lab`` opens it: Run All Cells, and the picture is there."""
+"""The lessons in JupyterLab, as ``make lab`` opens it: Run All Cells, and where links lead."""
 
 import json
 import os
+import posixpath
+import re
 import shlex
 import shutil
 import signal
 import subprocess
 import time
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
+from notebook_parts import NOTEBOOKS, prose, read
 
 from serving_kit.paths import ROOT
 from serving_kit.server.ports import free_ports
@@ -38,16 +42,22 @@ ENDED = f"""() => {{
 
 @pytest.fixture
 def kit(tmp_path):
-    """A copy of what lesson 00 reads and writes; the rest of the kit, by links."""
+    """A copy of what lesson 00 reads and writes; the rest of what git has, by links."""
     for name in ("notebooks", "model_repository"):
-        shutil.copytree(
-            ROOT / name,
-            tmp_path / name,
-            ignore=shutil.ignore_patterns("[0-9]", "result.jpg", ".ipynb_checkpoints"),
-        )
-    for name in (".venv", "assets", "backends"):
-        (tmp_path / name).symlink_to(ROOT / name)
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=what_is_made)
+    listing = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    for name in {".venv", *(file.partition("/")[0] for file in listing.stdout.splitlines())}:
+        if not (tmp_path / name).exists():
+            (tmp_path / name).symlink_to(ROOT / name)
     return tmp_path
+
+
+def what_is_made(folder, names):
+    """For ``copytree``: what lessons and exports have written, and git ignores."""
+    made = {"result.jpg", ".ipynb_checkpoints"}
+    return [name for name in names if name in made or Path(folder, name, "export.json").exists()]
 
 
 @contextmanager
@@ -116,3 +126,37 @@ def test_lesson_00_runs_in_jupyterlab_and_its_picture_is_there(kit, page):
         picture.scroll_into_view_if_needed()
         assert picture.evaluate("one => one.naturalWidth") > 600
     assert (kit / "notebooks" / "result.jpg").stat().st_size > 10_000
+
+
+def links():
+    """Return the files of the repository that the lessons and their start page link to."""
+    pages = {path: prose(read(path)) for path in NOTEBOOKS}
+    pages[ROOT / "notebooks" / "README.md"] = (ROOT / "notebooks" / "README.md").read_text()
+    return {
+        posixpath.normpath(posixpath.join("notebooks", link.partition("#")[0]))
+        for text in pages.values()
+        for link in re.findall(r"\]\(([^)\s]+)\)|href=\"([^\"]+)\"", text)
+        for link in link
+        if link and not link.startswith(("https://", "http://", "#"))
+    }
+
+
+@pytest.mark.long
+def test_links_of_the_lessons_lead_to_files_that_jupyterlab_shows(kit, page):
+    with lab(kit) as url:
+        page.goto(url)
+        page.wait_for_function(OPEN, timeout=RUN_MS)
+        found = page.evaluate(
+            """async paths => Object.fromEntries(await Promise.all(paths.map(async path => [path,
+                (await jupyterapp.serviceManager.contents.get(path, {content: false})
+                    .catch(() => ({type: "missing"}))).type])))""",
+            sorted(links()),
+        )
+        kinds = {path: "notebook" if path.endswith(".ipynb") else "file" for path in found}
+        assert found == kinds
+        # And one of each kind is opened by a click, a page of Markdown as a reader wants it.
+        page.evaluate(
+            "jupyterapp.commands.execute('docmanager:open', {path: 'notebooks/README.md'})"
+        )
+        page.locator(".jp-MarkdownViewer a", has_text="docs/teaching.md").click()
+        page.locator(".jp-MarkdownViewer h1", has_text="Teach with this course").wait_for()
