@@ -1,4 +1,4 @@
-# The verbs of the kit. "make" alone lists them. Every one sets up .venv first, if need be.
+# The commands of the kit. "make" alone lists them. Each sets up .venv first, if need be.
 
 SHELL := /bin/bash
 PYTHON := .venv/bin/python
@@ -17,7 +17,7 @@ PYTORCH =
 export IMAGE STYLE V SERVER PORT REPOSITORY REPLICAS DRY_RUN QUICK PYTORCH
 
 .PHONY: help
-help: ## list the verbs
+help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z.]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
 
 .PHONY: env
@@ -53,7 +53,7 @@ test: env ## run every test, the notebooks among them
 	@$(PYTHON) -m pytest -n 3 --dist loadscope --no-loadscope-reorder
 
 .PHONY: test-long
-test-long: env ## run the tests that endure: many starts, kills, requests and graphs
+test-long: env ## run the long tests: many starts, kills, requests and graphs
 	@$(PYTHON) -m serving_kit models
 	@$(PYTHON) -m pytest -n 3 --dist loadscope --no-loadscope-reorder -m long
 
@@ -81,7 +81,7 @@ styles: env ## draw all 26 styles on one contact sheet, styles.png (IMAGE=photo.
 	@$(PYTHON) -m serving_kit styles $${IMAGE:+--image "$$IMAGE"}
 
 .PHONY: bench
-bench: env ## measure it all, less than half an hour; writes docs/benchmarks/ (QUICK=1 PYTORCH=1)
+bench: env ## measure everything in less than half an hour; write docs/benchmarks/ (QUICK=1 PYTORCH=1)
 	@$(PYTHON) benchmarks $${QUICK:+--quick} $${PYTORCH:+--pytorch}
 
 .PHONY: notebooks
@@ -90,11 +90,11 @@ notebooks: env ## run all notebooks, save them with their outputs; renew README'
 	@$(PYTHON) tools/lesson_table.py
 
 .PHONY: html
-html: env ## the whole course as web pages that need no network, in build/html/
+html: env ## make web pages of the whole course in build/html/; they need no network
 	@$(PYTHON) tools/build_html.py
 
 .PHONY: drawings
-drawings: env ## draw docs/drawings/ anew, from their texts (needs npm and chromium)
+drawings: env ## draw docs/drawings/ again from their texts (needs npm and chromium)
 	@$(PYTHON) tools/draw.py
 
 .PHONY: assets
@@ -106,7 +106,7 @@ lock: ## renew the lock after a change of environment.yml
 	@bash tools/lock.sh
 
 .PHONY: clean
-clean: ## remove what the other verbs made, but .venv; stop the servers that run
+clean: ## remove what the other commands made, but .venv; stop the servers that run
 	@[ ! -d build/servers ] || $(PYTHON) -m serving_kit stop
 	@rm -rf build demo.zip result.jpg before_after.png styles.png notebooks/result.jpg
 	@rm -rf model_repository/{fast_neural_style,multi_style}/[0-9]*/

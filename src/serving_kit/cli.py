@@ -1,4 +1,4 @@
-"""The verbs behind the Makefile: ``python -m serving_kit demo | serve | check | ...``."""
+"""The commands behind the Makefile: ``python -m serving_kit demo | serve | check | ...``."""
 
 import argparse
 import importlib
@@ -15,23 +15,23 @@ from serving_kit.stylenet.styles import DEFAULT_STYLE, STYLES
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one verb; return its exit code: 0, 1 after printing one sentence, 130 after Ctrl-C."""
+    """Run one command; return its exit code: 0, 1 after printing one sentence, 130 after Ctrl-C."""
     options = _parser().parse_args(arguments)
-    os.environ.update(openblas.environment())  # before any verb imports OneFlow
-    return run_program(lambda: options.verb(options))
+    os.environ.update(openblas.environment())  # before any command imports OneFlow
+    return run_program(lambda: options.command(options))
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="serving_kit", description="From a trained OneFlow model to a served one."
     )
-    verbs = parser.add_subparsers(metavar="VERB", required=True)
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
-    def verb(function: Callable, purpose: str) -> Callable:
-        """Add a verb; return what adds an argument to it."""
-        verb_parser = verbs.add_parser(function.__name__, help=purpose)
-        verb_parser.set_defaults(verb=function)
-        return verb_parser.add_argument
+    def command(function: Callable, purpose: str) -> Callable:
+        """Add a command; return what adds an argument to it."""
+        command_parser = commands.add_parser(function.__name__, help=purpose)
+        command_parser.set_defaults(command=function)
+        return command_parser.add_argument
 
     photo = {
         "type": Path,
@@ -40,7 +40,7 @@ def _parser() -> argparse.ArgumentParser:
     }
     way = "auto, docker or local: how to start Triton (default: %(default)s)"
 
-    add = verb(demo, "stylize a picture: OneFlow, Triton, result.jpg; the whole road in one go")
+    add = command(demo, "stylize a picture: OneFlow, Triton, result.jpg; the whole way in one go")
     add("--image", **photo)
     add("--style", default=DEFAULT_STYLE, help="one of the 26 styles (default: %(default)s)")
     add("--output", type=Path, default="result.jpg", help="the result (default: %(default)s)")
@@ -48,7 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     add("-v", "--verbose", action="store_true", help=compare)
     add("--server", default="local", help=way)
 
-    add = verb(serve, "start Triton and leave it running, for notebooks and other programs")
+    add = command(serve, "start Triton and leave it running, for notebooks and other programs")
     folder = "the folder of models (default: model_repository)"
     add("--repository", type=Path, default=MODEL_REPOSITORY, help=folder)
     add("--server", default="auto", help=way)
@@ -74,23 +74,23 @@ def _parser() -> argparse.ArgumentParser:
     further = "further options of tritonserver, after --"
     add("options", metavar="-- OPTION", nargs="*", help=further)
 
-    add = verb(gateway, "print the gateway's configuration for compose, swarm and Kubernetes")
+    add = command(gateway, "print the gateway's configuration for compose, swarm and Kubernetes")
     add("--json", action="store_true", help="take JSON over HTTP")
     _add_access(add)
 
-    verb(stop, "stop every server that serve started")
-    verb(status, "tell which servers run, and what is ready")
+    command(stop, "stop every server that serve started")
+    command(status, "tell which servers run, and what is ready")
 
-    add = verb(check, "find the mistakes in a model repository")
+    add = command(check, "find the mistakes in a model repository")
     repository = Path(os.path.relpath(MODEL_REPOSITORY))
     repositories = "model repositories that one server is to serve (default: model_repository)"
     add("repositories", metavar="REPOSITORY", nargs="*", type=Path, default=[repository],
         help=repositories)  # fmt: skip
     add("--json", action="store_true", help="print JSON")
 
-    verb(models, "export the models into model_repository/, where they are not yet")
+    command(models, "export the models into model_repository/, where they are not yet")
 
-    add = verb(styles, "draw all 26 styles on one contact sheet")
+    add = command(styles, "draw all 26 styles on one contact sheet")
     add("--image", **photo)
     add("--output", type=Path, default="styles.png", help="the sheet (default: %(default)s)")
     return parser

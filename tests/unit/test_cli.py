@@ -24,7 +24,7 @@ def repository(tmp_path, monkeypatch):
 def test_an_error_makes_it_exit_1(repository, capsys):
     assert main(["check", "models"]) == 1
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith("error   models/fast_neural_style  ")
+    assert lines[0].startswith("error    models/fast_neural_style  ")
     assert lines[-1].startswith("1 error, ")
 
 
@@ -35,7 +35,7 @@ def test_json_on_request(repository, capsys):
     assert report["findings"][0]["code"] == "no-version"
 
 
-def test_advice_alone_makes_it_exit_0(repository, capsys):
+def test_a_warning_alone_makes_it_exit_0(repository, capsys):
     model = repository / "py"
     (model / "1").mkdir(parents=True)
     (model / "1" / "model.py").write_text("class TritonPythonModel:\n    pass\n")
@@ -43,7 +43,7 @@ def test_advice_alone_makes_it_exit_0(repository, capsys):
     (model / "config.pbtxt~").write_text("")
     shutil.rmtree(repository / "fast_neural_style")
     assert main(["check", "models"]) == 0
-    assert capsys.readouterr().out.splitlines()[-1] == "0 errors, 1 piece of advice"
+    assert capsys.readouterr().out.splitlines()[-1] == "0 errors, 1 warning"
 
 
 def test_nothing_to_say(repository, capsys):

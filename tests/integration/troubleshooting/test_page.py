@@ -73,10 +73,10 @@ def test_the_messages_that_nobody_provokes_are_known():
     assert all(any(message.startswith(known) for known in NOT_PROVOKED) for message in found)
 
 
-def test_every_entry_says_cause_and_cure():
+def test_every_entry_says_cause_and_fix():
     for title, found in ENTRIES.items():
         paragraphs = [paragraph for _, paragraph in found]
-        assert any("**Cause.**" in said and "**Cure.**" in said for said in paragraphs), title
+        assert any("**Cause.**" in said and "**Fix.**" in said for said in paragraphs), title
 
 
 def test_links_of_the_page_lead_somewhere():

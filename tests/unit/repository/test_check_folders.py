@@ -22,7 +22,7 @@ def test_a_healthy_repository(chain, put_gpus):
         "kind-gpu",
         ".",
         "no GPU for net, so serve configs/cpu.pbtxt of each, with tritonserver --model-config-name",
-        severity="advice",
+        severity="warning",
     )
     put_gpus("0, NVIDIA A10, 8.6")
     assert check(chain.path) == []
@@ -59,7 +59,7 @@ def test_configurations_of_one_model_that_differ(repository):
         "variants-differ",
         "net/configs/cpu.pbtxt:3",
         "max_batch_size differ from config.pbtxt, so the model is another one with configs/cpu.pb",
-        severity="advice",
+        severity="warning",
     )
 
 
@@ -116,7 +116,7 @@ def test_a_version_that_is_no_number(repository, name, code, place, sentence):
 @pytest.mark.parametrize(
     ("name", "severity", "sentence"),
     [
-        ("best", "advice", 'is "best" meant to be one?'),
+        ("best", "warning", 'is "best" meant to be one?'),
         ("2_old", "error", 'takes the folder "2_old" for version 2, by the number at its begin'),
         (str(2**63), "error", "which ends Triton itself; rename the"),
     ],
@@ -155,7 +155,7 @@ def test_a_version_that_is_a_file(repository):
     ("policy", "severity", "sentence"),
     [
         ("specific { versions: [ 2 ] }", "error", "names version 2, but the model's folder has 1"),
-        ("specific { versions: [ 1, 3 ] }", "advice", "names version 3, but the model's folder"),
+        ("specific { versions: [ 1, 3 ] }", "warning", "names version 3, but the model's folder"),
         ("latest { num_versions: 0 }", "error", "serves no version, but the model's folder has 1"),
     ],
 )
@@ -229,15 +229,15 @@ def test_what_editors_leave(repository, left):
     assert repository.findings() == []
     left = left.rstrip("/")
     repository.has_one(
-        "left-over", f"net/{left}", f"Triton does not need {left}, which", severity="advice"
+        "left-over", f"net/{left}", f"Triton does not need {left}, which", severity="warning"
     )
 
 
-def test_many_left_overs_are_one_advice(repository):
+def test_many_left_overs_are_one_warning(repository):
     for i in range(20):
         repository.write(f"net/{i}.bak", "")
     sentence = "need 0.bak, 1.bak, 10.bak and 17 more, which"
-    repository.has_one("left-over", "net/0.bak", sentence, severity="advice")
+    repository.has_one("left-over", "net/0.bak", sentence, severity="warning")
 
 
 # --- hostile trees ------------------------------------------------------------------------------
@@ -338,14 +338,14 @@ def test_findings_as_text_and_json(repository, monkeypatch):
     monkeypatch.chdir(repository.path.parent)
     findings = check("models")
     assert to_text(findings).splitlines() == [
-        'error   models/py/config.pbtxt:3  there is no field "max_batchsize" here; write '
+        'error    models/py/config.pbtxt:3  there is no field "max_batchsize" here; write '
         '"max_batch_size"',
-        'advice  models/net/best  version folders are called 1, 2, 3, ...; is "best" meant to be '
+        'warning  models/net/best  version folders are called 1, 2, 3, ...; is "best" meant to be '
         "one? Rename it, or move it out of the model's folder",
-        "1 error, 1 piece of advice",
+        "1 error, 1 warning",
     ]
     answer = json.loads(to_json(findings))
-    assert (answer["errors"], answer["advice"]) == (1, 1)
+    assert (answer["errors"], answer["warnings"]) == (1, 1)
     assert answer["findings"][0] == {
         "severity": "error",
         "code": "config-unreadable",

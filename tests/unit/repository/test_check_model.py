@@ -78,7 +78,7 @@ def test_an_empty_reshape_without_a_batch(repository):
     repository.write("net/config.pbtxt", f'backend: "oneflow"\n{output}')
     place = "net/config.pbtxt:2"
     sentence = "OUTPUT_0 has dims [1] and reshape { shape: [] }, but Triton takes an empty reshape"
-    repository.has_one("tensor-reshape", place, sentence, severity="advice")
+    repository.has_one("tensor-reshape", place, sentence, severity="warning")
     assert repository.findings() == []  # the backend leaves it out, but for a model of Python:
     repository.write("py/config.pbtxt", f'backend: "python"\n{output}')
     repository.has_one("tensor-reshape", "py/config.pbtxt:2", sentence)
@@ -114,15 +114,15 @@ def test_parameters_of_the_backend(repository, key, value, sentence):
     ("old", "new", "severity", "code", "line", "sentence"),
     [
         ("input [", 'input [ { name: "X" data_type: TYPE_FP32 dims: [ 3, 8, 8 ] },',
-         "advice", "tensor-name", 4, "X is here for the second time"),
+         "warning", "tensor-name", 4, "X is here for the second time"),
         ("input [", "input [ { data_type: TYPE_FP32 dims: [ 3, 8, 8 ] },",
          "error", "tensor-name", 4, "this input has no name; give it"),
         ('"X" data_type: TYPE_FP32', '"X" data_type: 99',
-         "advice", "tensor-data-type", 4, "X has the data_type 99; write one, as TYPE_FP32"),
+         "warning", "tensor-data-type", 4, "X has the data_type 99; write one, as TYPE_FP32"),
         ("max_batch_size: 1", "max_batch_size: 4 dynamic_batching { preferred_batch_size: [ 8 ] }",
          "error", "preferred-batch-size", 3, "8 must be from 1 to max_batch_size, which is 4"),
         ("max_batch_size: 1", "max_batch_size: 1 dynamic_batching { }",
-         "advice", "dynamic-batching", 3, "joins nothing while max_batch_size is 1"),
+         "warning", "dynamic-batching", 3, "joins nothing while max_batch_size is 1"),
         ('"Y" data_type: TYPE_FP32', '"Y" data_type: TYPE_FP32 reshape { shape: [ 3, 8 ] }',
          "error", "tensor-reshape", 5, "reshape { shape: [3, 8] }, but the two do not have the"),
         ('"Y" data_type: TYPE_FP32', '"Y" data_type: TYPE_FP32 reshape { shape: [ 0, 8 ] }',
@@ -175,7 +175,7 @@ def test_a_graph_that_is_not_whole(repository, damage, sentence):
     repository.has_one("graph-folder", "net/1/model", sentence)
     repository.save_graph("net/2/model")  # now version 1 is not served any more
     assert repository.findings() == []
-    repository.has_one("graph-folder", "net/1/model", sentence, severity="advice")
+    repository.has_one("graph-folder", "net/1/model", sentence, severity="warning")
 
 
 def test_a_graph_that_was_traced_in_training_mode(repository):
@@ -186,11 +186,11 @@ def test_a_graph_that_was_traced_in_training_mode(repository):
         "net/1/model",
         "traced in training mode (m.drop (dropout)), so its responses",
         "call eval() on the module",
-        severity="advice",
+        severity="warning",
     )
     assert repository.findings() == []
     repository.save_graph("net/2/model")  # now version 1 is not served any more
-    assert repository.findings(severity="advice") == []
+    assert repository.findings(severity="warning") == []
 
 
 @pytest.mark.parametrize(

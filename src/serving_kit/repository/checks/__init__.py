@@ -128,7 +128,7 @@ def _check_gpus(models: list[ModelFolder], repository: Path) -> Iterator[Finding
                 waiting.append(model.name)
     if waiting:
         yield Finding(
-            "advice",
+            "warning",
             "kind-gpu",
             repository,
             None,

@@ -155,7 +155,7 @@ def check_fit(written: Written, variant: str, models: dict[str, ModelFolder]) ->
                     yield written.error(
                         "ensemble-fit",
                         f'the tensor "{mapping[key]}" is {before}, but {here}; '
-                        + _advice_on(mapping[key], own),
+                        + _warning_on(mapping[key], own),
                         *STEP,
                         i,
                         f"{kind}_map",
@@ -163,7 +163,7 @@ def check_fit(written: Written, variant: str, models: dict[str, ModelFolder]) ->
                     )
 
 
-def _advice_on(name: str, ensemble: dict) -> str:
+def _warning_on(name: str, ensemble: dict) -> str:
     """Say what to do about a tensor that does not fit; Triton compares dims, not reshaped."""
     reshaped = [t["name"] for t in ensemble["input"] + ensemble["output"] if "reshape" in t]
     if name in reshaped:

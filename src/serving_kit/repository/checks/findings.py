@@ -8,7 +8,7 @@ from typing import Literal
 
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
-Severity = Literal["error", "advice"]
+Severity = Literal["error", "warning"]
 
 #: The platform of a model that chains others.
 ENSEMBLE = "ensemble"
@@ -16,9 +16,9 @@ ENSEMBLE = "ensemble"
 
 @dataclass(frozen=True)
 class Finding:
-    """One mistake, and how to mend it."""
+    """One mistake, and how to fix it."""
 
-    #: An "error" keeps Triton from starting or the model from loading; with "advice" it loads.
+    #: An "error" keeps Triton from starting or the model from loading; with a "warning" it loads.
     severity: Severity
     #: The kind of mistake, for programs: ``backend-unknown`` for example.
     code: str
@@ -32,7 +32,7 @@ class Finding:
 
     def __str__(self) -> str:
         place = f"{self.file}:{self.line}" if self.line else str(self.file)
-        line = f"{self.severity:6}  {place}  {self.message}"
+        line = f"{self.severity:7}  {place}  {self.message}"
         # Names of files may hold what would break the line, or cannot be printed at all.
         return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
 
@@ -59,9 +59,9 @@ class Written:
         """Return an error about a field."""
         return Finding("error", code, self.file, self.line(*place), message, self.model)
 
-    def advice(self, code: str, message: str, *place: str | int) -> Finding:
-        """Return advice about a field."""
-        return Finding("advice", code, self.file, self.line(*place), message, self.model)
+    def warning(self, code: str, message: str, *place: str | int) -> Finding:
+        """Return a warning about a field."""
+        return Finding("warning", code, self.file, self.line(*place), message, self.model)
 
 
 def has_errors(findings: list[Finding]) -> bool:
@@ -76,16 +76,16 @@ def to_text(findings: list[Finding]) -> str:
 
 def _summary(findings: list[Finding]) -> str:
     errors = sum(finding.severity == "error" for finding in findings)
-    advice = len(findings) - errors
+    warnings = len(findings) - errors
     if not findings:
         return "no mistakes found"
     counted = f"{errors} error{'' if errors == 1 else 's'}"
-    return f"{counted}, {advice} piece{'' if advice == 1 else 's'} of advice"
+    return f"{counted}, {warnings} warning{'' if warnings == 1 else 's'}"
 
 
 def to_json(findings: list[Finding]) -> str:
-    """Return the findings as JSON, with the number of errors and of advice."""
+    """Return the findings as JSON, with the number of errors and of warnings."""
     errors = sum(finding.severity == "error" for finding in findings)
     entries = [{**dataclasses.asdict(each), "file": str(each.file)} for each in findings]
-    counts = {"errors": errors, "advice": len(findings) - errors}
+    counts = {"errors": errors, "warnings": len(findings) - errors}
     return json.dumps({**counts, "findings": entries}, indent=2)

@@ -115,7 +115,7 @@ def _check_entries(model: ModelFolder, entries: list[Path]) -> Iterator[Finding]
         names = ", ".join(str(entry.relative_to(model.path)) for entry in left[:3])
         more = f" and {len(left) - 3} more" if len(left) > 3 else ""
         yield Finding(
-            "advice",
+            "warning",
             "left-over",
             left[0],
             None,
@@ -162,7 +162,7 @@ def _read_versions(model: ModelFolder, folders: list[Path]) -> Iterator[Finding]
     if strange and any(VERSION.fullmatch(name) for name in model.versions.values()):
         for folder in strange:
             yield Finding(
-                "advice",
+                "warning",
                 "version-name",
                 folder,
                 None,
@@ -201,7 +201,7 @@ def _without_config(model: ModelFolder, entries: list[Path]) -> Iterator[Finding
     files = {entry.name: entry for entry in entries if entry.is_file()}
     if near := nearest(CONFIG, files, likeness=LIKE_CONFIG):
         yield Finding(
-            "advice" if config else "error",
+            "warning" if config else "error",
             "config-misspelt",
             files[near],
             None,

@@ -19,7 +19,7 @@ def check_graph(written: Written, model: ModelFolder) -> Iterator[Finding]:
     served = served_versions(written.config, model.versions)
     for version, reason in model.broken.items():
         yield Finding(
-            "error" if version in served else "advice",
+            "error" if version in served else "warning",
             "graph-folder",
             model.path / str(version) / "model",
             None,
@@ -29,7 +29,7 @@ def check_graph(written: Written, model: ModelFolder) -> Iterator[Finding]:
     for version in served:
         if version in model.graphs and model.graphs[version].training:
             yield Finding(
-                "advice",
+                "warning",
                 "training-mode",
                 model.graphs[version].path,
                 None,

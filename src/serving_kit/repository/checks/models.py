@@ -96,7 +96,7 @@ def _check_batching(written: Written) -> Iterator[Finding]:
                 *place,
             )
     if config.max_batch_size < 2:
-        yield written.advice(
+        yield written.warning(
             "dynamic-batching",
             f"dynamic_batching joins nothing while max_batch_size is {config.max_batch_size}; "
             "raise that, or leave this out",
@@ -129,7 +129,7 @@ def _check_variants(model: ModelFolder) -> Iterator[Finding]:
             if getattr(main.config, name) != getattr(written.config, name)
         ]
         if differ:
-            yield written.advice(
+            yield written.warning(
                 "variants-differ",
                 f"{' and '.join(differ)} differ from {CONFIG}, so the model is another one with "
                 f"{variant} than without; only instance_group needs to differ",

@@ -23,13 +23,13 @@ def check_tensors(written: Written) -> Iterator[Finding]:
                 yield written.error("tensor-name", sentence, kind, i)
             elif names.index(tensor.name) < i:
                 sentence = f"{who} is here for the second time; leave one of them"
-                yield written.advice("tensor-name", sentence, kind, i, "name")
+                yield written.warning("tensor-name", sentence, kind, i, "name")
             if tensor.data_type == DataType.TYPE_INVALID:
                 sentence = f"{who} has no data_type; write one, as data_type: TYPE_FP32"
                 yield written.error("tensor-data-type", sentence, kind, i)
             elif tensor.data_type not in DataType.values():
                 sentence = f"{who} has the data_type {tensor.data_type}; write one, as TYPE_FP32"
-                yield written.advice("tensor-data-type", sentence, kind, i, "data_type")
+                yield written.warning("tensor-data-type", sentence, kind, i, "data_type")
             if not tensor.dims:
                 sentence = f"{who} has no dims; write its shape, as dims: [ 3, 256, 256 ]"
                 yield written.error("tensor-dims", sentence, kind, i, "dims")
@@ -52,7 +52,7 @@ def _check_reshape(written: Written, kind: str, i: int) -> Iterator[Finding]:
     if not shape and config.max_batch_size == 0:
         why = "Triton takes an empty reshape only with max_batch_size above 0; leave it out"
         if config.backend == "oneflow":  # which leaves it out itself, where Triton lets it
-            tell = written.advice
+            tell = written.warning
     elif any(size < 1 and size != -1 for size in shape):
         why = "each size must be 1 or more, or -1 for any; correct them"
     elif _elements(dims) != _elements(shape):

@@ -29,7 +29,7 @@ def check_versions(written: Written, model: ModelFolder) -> Iterator[Finding]:
         yield _no_version(written, model)
     elif not served or missing:
         what = f"names version {', '.join(missing)}" if missing else "serves no version"
-        report = written.advice if served else written.error
+        report = written.warning if served else written.error
         yield report(
             "version-policy",
             f"version_policy {what}, but the model's folder has {there}; change one of them",
