@@ -4,10 +4,7 @@ import contextlib
 import json
 import re
 import shutil
-import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
-from urllib.error import URLError
 from urllib.request import urlopen
 
 import numpy as np
@@ -48,54 +45,6 @@ def test_the_folded_solutions_are_right(shared_servers, verdict, path):
 
 
 # 06.1
-
-
-def status(url, path="health/ready"):
-    try:
-        with urlopen(f"http://{url}/v2/{path}") as answer:
-            return answer.status
-    except URLError as error:
-        return getattr(error, "code", 0)
-
-
-def wait_until_ready(url, seconds, is_ready=lambda url: status(url) == 200):
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if is_ready(url):
-            return True
-        time.sleep(0.1)
-    return False
-
-
-@pytest.mark.parametrize(
-    ("answer", "hint"),
-    [
-        (lambda url, seconds: urlopen(f"http://{url}/v2/health/ready"), "Connection refused"),
-        (lambda url, seconds: True, "says True where nobody listens"),
-        (lambda url, seconds: None, "returned None; let it return True or False"),
-        (lambda url, seconds: status(url) == 200, "does it ask again after the first failure?"),
-        (
-            lambda url, seconds: wait_until_ready(
-                url, seconds, lambda url: status(url, "health/live") == 200
-            ),
-            "answers 400 at /v2/health/ready",
-        ),
-        (
-            lambda url, seconds: wait_until_ready(url, seconds, lambda url: status(url) > 0),
-            "look at the status",
-        ),
-    ],
-)
-def test_hints_on_waiting(verdict, answer, hint):
-    assert hint in verdict("06.1", answer)
-
-
-def test_waiting_for_ever_is_told(verdict, monkeypatch):
-    monkeypatch.setattr(lesson_06, "NOTICE_SECONDS", 2)
-    end = threading.Event()
-    told = verdict("06.1", lambda url, seconds: end.wait())
-    end.set()
-    assert told == "Not yet: your function is still at work after 2 seconds. It was given 1."
 
 
 def test_the_made_up_statistics_have_the_form_of_tritons(quick_server):

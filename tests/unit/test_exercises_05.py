@@ -17,6 +17,15 @@ from serving_kit.repository.config import (
 )
 from serving_kit.repository.config_text import parse_config
 
+POSTER = """
+name: "poster"
+backend: "oneflow"
+max_batch_size: 1
+input { name: "INPUT_0" data_type: TYPE_FP32 dims: [ 3, 128, 128 ] }
+output { name: "OUTPUT_0" data_type: TYPE_FP32 dims: [ 3, 128, 128 ] }
+instance_group { count: 1 kind: KIND_CPU }
+"""
+
 BLEND = """
 name: "blend"
 backend: "oneflow"
@@ -37,6 +46,29 @@ instance_group [ { count: 2 kind: KIND_CPU } ]
 # 05.1
 
 
+def test_a_configuration_that_was_repaired(verdict):
+    assert verdict("05.1", POSTER).startswith("Right! All four are repaired.")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "hint"),
+    [
+        ("max_batch_size", "max_batchsize", 'line 4: there is no field "max_batchsize" here'),
+        ("TYPE_FP32 dims", "TYPE_FLOAT32 dims", "TYPE_FLOAT32 is no value of this field; write"),
+        ("[ 3, 128", "[ 1, 3, 128", "has dims [1, 3, 128, 128]: who puts the batch in front"),
+        ("KIND_CPU", "KIND_GPU gpus: [ 0 ]", "is there an instance that is not on the CPU?"),
+        ("KIND_CPU", "KIND_CPU gpus: [ 0 ]", "gpus has no place in a group of KIND_CPU"),
+        ("max_batch_size: 1", "", "max_batch_size is 0; how many may one run take?"),
+    ],
+)
+def test_each_mistake_that_is_left_is_named(verdict, old, new, hint):
+    assert old in POSTER
+    assert hint in verdict("05.1", POSTER.replace(old, new))
+
+
+# 05.2
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -47,12 +79,12 @@ instance_group [ { count: 2 kind: KIND_CPU } ]
     ],
 )
 def test_a_whole_configuration(verdict, text):
-    assert verdict("05.1", text).startswith("Right!")
+    assert verdict("05.2", text).startswith("Right!")
 
 
 def test_the_backend_takes_what_the_check_takes():
     config = as_triton_has_it(parse_config(BLEND, CONFIG))
-    graph = GraphFolder(None, *(tuple(specs) for specs in lesson_05.TRACED.values()), ())
+    graph = GraphFolder(None, lesson_05.BLEND.input, lesson_05.BLEND.output, ())
     assert not list(backend_config.mismatches(config, graph))
 
 
@@ -64,7 +96,11 @@ def test_the_backend_takes_what_the_check_takes():
         ('name: "blend"', "", 'the name is "", but the model\'s folder is called blend'),
         ("oneflow", "python", 'the backend is "python"'),
         ("max_batch_size: 4", "", "max_batch_size is 0; how many may one run take?"),
-        (',\n  { name: "INPUT_2" data_type: TYPE_FP32 dims: [ 1 ] }', "", "has 3 inputs, the con"),
+        (
+            ',\n  { name: "INPUT_2" data_type: TYPE_FP32 dims: [ 1 ] }',
+            "",
+            "has 3 inputs, and the configuration 2",
+        ),
         ('"INPUT_2"', '"share"', "the inputs are called INPUT_0, INPUT_1, share"),
         ('"INPUT_1"', '"INPUT_0"', "how does the backend number them?"),
         ("TYPE_INT64", "TYPE_INT32", "the data_type of OUTPUT_1 is not what Triton calls int64"),
@@ -72,18 +108,18 @@ def test_the_backend_takes_what_the_check_takes():
         ("[ 3, 64", "[ 1, 3, 64", "INPUT_0 has dims [1, 3, 64, 64]: who puts the batch in front"),
         ("[ 1 ]", "[ 1, 1 ]", "INPUT_2 has dims [1, 1]: who puts the batch"),
         ("dims: [ 1 ]", "", "INPUT_2 has dims [], but was traced as 1 x 1"),
-        ("instance_group [ { count: 2 kind: KIND_CPU } ]", "", "where the model runs"),
+        ("instance_group [ { count: 2 kind: KIND_CPU } ]", "", "where does the model run"),
         ("KIND_CPU", "KIND_GPU", "is there an instance that is not on the CPU?"),
         ("KIND_CPU", "KIND_CPU gpus: [ 0 ]", "gpus has no place in a group of KIND_CPU"),
-        ("count: 2", "", "Triton would make 1 of it"),
+        ("count: 2", "", "but this makes 1 of the model"),
     ],
 )
 def test_hints_on_a_configuration(verdict, old, new, hint):
     assert old in BLEND
-    assert hint in verdict("05.1", BLEND.replace(old, new))
+    assert hint in verdict("05.2", BLEND.replace(old, new))
 
 
-# 05.2
+# 05.3
 
 
 def versions_of(model, key=int):
@@ -105,7 +141,7 @@ def append_the_text(model):
 
 
 def test_going_back_a_version(verdict):
-    assert verdict("05.2", roll_back).startswith("Right!")
+    assert verdict("05.3", roll_back).startswith("Right!")
 
 
 @pytest.mark.parametrize(
@@ -125,7 +161,7 @@ def test_going_back_a_version(verdict):
     ],
 )
 def test_hints_on_going_back(verdict, mistake, hint):
-    assert hint in verdict("05.2", lambda model: roll_back(model, **mistake))
+    assert hint in verdict("05.3", lambda model: roll_back(model, **mistake))
 
 
 @pytest.mark.parametrize(
@@ -144,6 +180,6 @@ def test_hints_on_going_back(verdict, mistake, hint):
     ],
 )
 def test_hints_on_other_ways_back(verdict, answer, hint):
-    told = verdict("05.2", answer)
+    told = verdict("05.3", answer)
     assert hint in told
     assert "/tmp" not in told

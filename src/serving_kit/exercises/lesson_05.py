@@ -1,7 +1,8 @@
-"""Lesson 05, write a model repository: a whole configuration, and going back a version."""
+"""Lesson 05, write a model repository: repair a configuration, write one, go back a version."""
 
 import tempfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from tritonclient.grpc.model_config_pb2 import DataType, ModelConfig, ModelInstanceGroup
@@ -13,50 +14,115 @@ from serving_kit.repository.checks.versions import served_versions
 from serving_kit.repository.config import CONFIG, CPU_CONFIG, read_config, write_config
 from serving_kit.repository.config_text import parse_config
 
-#: How the graph of exercise 1 was traced; 2 is OneFlow's number for float32, 6 for int64.
-TRACED = {
-    "input": [
-        TensorSpec("photo", 2, (1, 3, 64, 64)),
-        TensorSpec("other_photo", 2, (1, 3, 64, 64)),
-        TensorSpec("share", 2, (1, 1)),
-    ],
-    "output": [
-        TensorSpec("picture", 2, (1, 3, 64, 64)),
-        TensorSpec("histogram", 6, (1, 256)),
-    ],
+HINTS = {
+    1: (
+        "Four lines hold one mistake each. Which field, which type and which size in the text "
+        "differ from those of section 2? And which hardware does the exercise name?",
+        "The names are max_batch_size and TYPE_FP32. With max_batch_size above 0, Triton itself "
+        "puts the batch in front of dims.",
+        "Of the input, write dims: [ 3, 128, 128 ]. The group for a machine without a GPU is "
+        "instance_group { count: 1 kind: KIND_CPU }, without gpus.",
+    ),
+    2: (
+        "Count the tensors: three go in, two come out. Each needs a name, a data_type and dims.",
+        "The names are INPUT_0, INPUT_1, INPUT_2, OUTPUT_0 and OUTPUT_1. Leave the first size of "
+        "each shape out of its dims, because max_batch_size is above 0.",
+        'The share is { name: "INPUT_2" data_type: TYPE_FP32 dims: [ 1 ] }, the histogram '
+        '{ name: "OUTPUT_1" data_type: TYPE_INT64 dims: [ 256 ] }. Two instances are '
+        "instance_group [ { count: 2 kind: KIND_CPU } ].",
+    ),
+    3: (
+        "Section 6 has a field that says which versions are served. It has to change in both "
+        "configurations.",
+        "Sort the versions as numbers: [int(folder.name) for folder in model.iterdir() if "
+        "folder.name.isdecimal()]. Change the message that read_config returns, so that a policy "
+        "that is there already is replaced.",
+        "config = read_config(file); config.version_policy.specific.versions[:] = "
+        "[sorted(versions)[-2]]; write_config(config, file)",
+    ),
 }
-NAME, ROWS, INSTANCES = "blend", 4, 2
 
-#: The versions that exercise 2 finds. Sorted as text, 5 would be the newest, and 2 before it.
-VERSIONS = (1, 2, 5, 10)
+#: OneFlow's numbers of data types.
+FLOAT32, INT64 = 2, 6
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a configuration is to say: the model's name, rows a run, instances, and its graph."""
+
+    name: str
+    rows: int
+    instances: int
+    input: tuple[TensorSpec, ...]
+    output: tuple[TensorSpec, ...]
+
+
+POSTER = Wanted(
+    "poster",
+    rows=1,
+    instances=1,
+    input=(TensorSpec("photo", FLOAT32, (1, 3, 128, 128)),),
+    output=(TensorSpec("picture", FLOAT32, (1, 3, 128, 128)),),
+)
+BLEND = Wanted(
+    "blend",
+    rows=4,
+    instances=2,
+    input=(
+        TensorSpec("photo", FLOAT32, (1, 3, 64, 64)),
+        TensorSpec("other_photo", FLOAT32, (1, 3, 64, 64)),
+        TensorSpec("share", FLOAT32, (1, 1)),
+    ),
+    output=(
+        TensorSpec("picture", FLOAT32, (1, 3, 64, 64)),
+        TensorSpec("histogram", INT64, (1, 256)),
+    ),
+)
+
+#: The model of exercise 3, and its versions. Sorted as text, 5 would be the newest, 2 before it.
+NAME, VERSIONS = "blend", (1, 2, 5, 10)
 
 
 def exercise_1(text: str) -> str:
-    """Check a configuration that a learner wrote for the graph in ``TRACED``."""
+    """Check a configuration that had four mistakes."""
+    _check_config(text, POSTER)
+    return "All four are repaired. `check` would have named them, and so will Triton, one by one."
+
+
+def exercise_2(text: str) -> str:
+    """Check a configuration that a learner wrote for the graph in ``BLEND``."""
+    _check_config(text, BLEND)
+    return "Anyone who reads this knows what to send, without seeing the graph."
+
+
+def _check_config(text: str, wanted: Wanted) -> None:
     try:
         config = parse_config(text, CONFIG)
     except ConfigError as error:
         line = f" in line {error.line}" if error.line else ""
         raise NotYet(f"Triton could not read this{line}: {error.sentence}.") from None
-    _check_head(config)
-    for kind, specs in TRACED.items():
-        _check_tensors(kind, getattr(config, kind), specs)
-    _check_instances(config)
-    return "Whoever reads this knows what to send, without ever seeing the graph."
+    _check_head(config, wanted)
+    _check_tensors("input", config.input, wanted.input)
+    _check_tensors("output", config.output, wanted.output)
+    _check_instances(config, wanted.instances)
 
 
-def _check_head(config: ModelConfig) -> None:
-    if config.name != NAME:
-        raise NotYet(f'the name is "{config.name}", but the model\'s folder is called {NAME}.')
+def _check_head(config: ModelConfig, wanted: Wanted) -> None:
+    if config.name != wanted.name:
+        raise NotYet(
+            f'the name is "{config.name}", but the model\'s folder is called {wanted.name}.'
+        )
     if config.backend != "oneflow":
         raise NotYet(f'the backend is "{config.backend}"; which one runs saved OneFlow graphs?')
-    if config.max_batch_size != ROWS:
+    if config.max_batch_size != wanted.rows:
         raise NotYet(f"max_batch_size is {config.max_batch_size}; how many may one run take?")
 
 
-def _check_tensors(kind: str, tensors: list, specs: list[TensorSpec]) -> None:
+def _check_tensors(kind: str, tensors: list, specs: tuple[TensorSpec, ...]) -> None:
     if len(tensors) != len(specs):
-        raise NotYet(f"the graph has {len(specs)} {kind}s, the configuration {len(tensors)}.")
+        raise NotYet(
+            f"the graph has {_counted(specs, kind)}, and the configuration {len(tensors)}."
+        )
     by_name = {tensor.name: tensor for tensor in tensors}
     for i, spec in enumerate(specs):
         name = f"{kind.upper()}_{i}"
@@ -75,22 +141,29 @@ def _check_tensors(kind: str, tensors: list, specs: list[TensorSpec]) -> None:
             raise NotYet(f"{name} has dims {dims}, but was traced as {shape}.")
 
 
-def _check_instances(config: ModelConfig) -> None:
+def _counted(specs: tuple[TensorSpec, ...], kind: str) -> str:
+    return f"{len(specs)} {kind}{'' if len(specs) == 1 else 's'}"
+
+
+def _check_instances(config: ModelConfig, instances: int) -> None:
     groups = config.instance_group
     if not groups:
-        raise NotYet("all tensors are right; where the model runs, and how often, is not said.")
+        raise NotYet("all tensors are right, but where does the model run, and how many of it?")
     for group in groups:
         if group.kind != ModelInstanceGroup.KIND_CPU:
-            raise NotYet("all tensors are right; is there an instance that is not on the CPU?")
+            raise NotYet("all tensors are right, but is there an instance that is not on the CPU?")
         if group.gpus:
             raise NotYet("all tensors are right; gpus has no place in a group of KIND_CPU.")
     # Triton makes one instance of a group without a count.
     count = sum(group.count or 1 for group in groups)
-    if count != INSTANCES:
-        raise NotYet(f"all tensors are right; Triton would make {count} of it, but how many?")
+    if count != instances:
+        raise NotYet(
+            f"all tensors are right, but this makes {count} of the model; how many instances are "
+            "asked for?"
+        )
 
 
-def exercise_2(roll_back: Callable) -> str:
+def exercise_3(roll_back: Callable) -> str:
     """Check a function that has Triton serve the version before the newest."""
     for policy in ("", "version_policy { all { } }"):
         with tempfile.TemporaryDirectory() as scratch:

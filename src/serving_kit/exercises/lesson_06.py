@@ -1,100 +1,50 @@
-"""Lesson 06, start Triton: waiting until it is ready, and reading its statistics."""
+"""Lesson 06, start Triton: reading its statistics, first aid, and waiting until it is ready."""
 
 import contextlib
-import socket
-import tempfile
+import functools
+import socketserver
+import threading
+import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
-import tritonclient.http as httpclient
-from tritonclient.utils import InferenceServerException
 
 from serving_kit.exercises._answers import NotYet, call, describe, one_number
-from serving_kit.exercises._in_time import SECONDS, call_in_time
-from serving_kit.server import TritonServer
+from serving_kit.exercises._in_time import call_in_time
 from serving_kit.server.ports import HOST
 
-#: How long the learner's function is told to wait for what never comes.
-SHORT = 1
+HINTS = {
+    1: (
+        "The counters only grow. What happened between two looks is a difference.",
+        'You need two numbers of "success": by how much its ns grew, and by how much its count '
+        "grew. A millisecond has 1,000,000 ns.",
+        '(last["ns"] - first["ns"]) / count / 1e6 where count is not 0, and 0.0 where it is.',
+    ),
+    2: (
+        "Begin with the worst case: nothing else counts while the server does not respond at all.",
+        "A probe with 200 tells more than `ready`: this model serves its clients, whatever is "
+        "wrong with another one.",
+        'if live != 200: return "restart"; then: return "nothing" if probe == 200 else "load"',
+    ),
+    3: (
+        "Ask in a loop until time.monotonic() has reached a deadline. What does urlopen do while "
+        "nobody listens?",
+        "urlopen(..., timeout=s) gives up after s seconds. Every failure of it is an OSError: "
+        "HTTPError, URLError, RemoteDisconnected and TimeoutError, too.",
+        "while (left := deadline - time.monotonic()) > 0: try urlopen(..., timeout=left) and "
+        "return True; except OSError: time.sleep(0.1). After the loop, return False.",
+    ),
+}
+
+#: How long the learner's function of exercise 3 is told to wait for what never comes.
+SHORT = 0.2
 #: And how long it may take to notice that, on a busy machine.
-NOTICE_SECONDS = 10
+NOTICE_SECONDS = 3
+#: When the server that comes late is ready, and how long the function is told to wait for it.
+LATE_SECONDS, LONG = 0.4, 30
 
 
-def exercise_1(wait_until_ready: Callable) -> str:
-    """Check a function that waits for a server: for one that is away, comes, or is not ready."""
-    with _held_port() as port, tempfile.TemporaryDirectory() as repository:
-        url = f"{HOST}:{port}"
-        if _wait(wait_until_ready, url, SHORT):
-            raise NotYet("it says True where nobody listens.")
-        # A real Triton, but an empty one: it starts in a moment.
-        server = TritonServer(repository, mode="local", http_port=port, model_control=True)
-        with ThreadPoolExecutor(1) as pool:
-            starting = pool.submit(server.start)
-            try:
-                _check_waiting(wait_until_ready, url, starting, server)
-            finally:
-                starting.result()
-                server.stop()
-    return "It waits for a server that comes, and does not wait for ever."
-
-
-@contextlib.contextmanager
-def _held_port() -> Iterator[int]:
-    """Give a port on which nobody listens, and which nobody else is given meanwhile.
-
-    A socket that is bound and does not listen refuses connections; Triton, which sets
-    SO_REUSEADDR too, can still listen there.
-    """
-    with socket.socket() as held:
-        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        held.bind((HOST, 0))
-        yield held.getsockname()[1]
-
-
-def _check_waiting(
-    wait_until_ready: Callable, url: str, starting: Future, server: TritonServer
-) -> None:
-    """Have a learner's function wait for a server that starts, and for one that is not ready."""
-    ready = _wait(wait_until_ready, url, SECONDS)
-    starting.result()
-    if not ready:
-        raise NotYet(
-            "the server became ready while your function waited, but it says False; "
-            "does it ask again after the first failure?"
-        )
-    _make_unready(server)
-    if _wait(wait_until_ready, url, SHORT):
-        raise NotYet(
-            "it says True of a server that lives, but answers 400 at /v2/health/ready; "
-            "look at the status, not only for an answer."
-        )
-
-
-def _wait(wait_until_ready: Callable, url: str, seconds: float) -> bool:
-    limit = NOTICE_SECONDS if seconds == SHORT else 2 * SECONDS
-    try:
-        found = call_in_time(wait_until_ready, url, seconds, seconds=limit)
-    except NotYet as hint:
-        if "still at work" in str(hint):
-            raise NotYet(f"{hint} It was given {seconds}.") from None
-        raise
-    if not isinstance(found, bool | np.bool_):
-        raise NotYet(f"your function returned {describe(found)}; let it return True or False.")
-    return bool(found)
-
-
-def _make_unready(server: TritonServer) -> None:
-    """Have a server load a model that cannot be loaded."""
-    model = server.model_repository / "broken"
-    model.mkdir()
-    (model / "config.pbtxt").write_text('backend: "oneflow"\n')
-    client = httpclient.InferenceServerClient(server.url)
-    with contextlib.closing(client), contextlib.suppress(InferenceServerException):
-        client.load_model(model.name)
-
-
-def exercise_2(mean_milliseconds: Callable) -> str:
+def exercise_1(mean_milliseconds: Callable) -> str:
     """Check a function that takes a mean time from what Triton counted before and after."""
     # As in lesson 06: totals since the server started, in nanoseconds.
     before, after = statistics(3, 9_000_000_000), statistics(5, 9_300_000_000)
@@ -132,3 +82,132 @@ def statistics(requests: int, nanoseconds: int) -> dict:
             }
         ]
     }
+
+
+#: The cases of exercise 2: statuses (None without a response), what to do, and a word on it.
+CASES = (
+    ((200, 200, 200, 200), "nothing", "all is well."),
+    ((None, None, None, None), "restart", "the server does not respond at all."),
+    (
+        (200, 400, 200, 200),
+        "nothing",
+        "another model is broken; this one serves its clients, who would notice a restart.",
+    ),
+    (
+        (200, 200, 400, 404),
+        "load",
+        "the model was unloaded, and the server is fine; its other models would go down with it.",
+    ),
+    (
+        (200, 200, 200, 500),
+        "load",
+        "the process that serves the model died, which only the probe sees.",
+    ),
+    (
+        (200, 400, 400, 404),
+        "load",
+        "the model is not loaded; a server that has to load a broken model does not even start.",
+    ),
+)
+
+
+def exercise_2(first_aid: Callable) -> str:
+    """Check a function that decides what to do about a server and one of its models."""
+    for (live, ready, model, probe), wanted, why in CASES:
+        found = call(first_aid, live, ready, model, probe)
+        if found != wanted:
+            shown = repr(found) if isinstance(found, str) else describe(found)
+            raise NotYet(
+                f"live {live}, ready {ready}, model {model}, probe {probe}: your function returned "
+                f'{shown}; expected "{wanted}": {why}'
+            )
+    return "A restart only where nothing else helps: the other models stay up."
+
+
+def exercise_3(wait_until_ready: Callable) -> str:
+    """Check a function that waits for a server, with servers that behave badly."""
+    with _server(None) as url:
+        if _wait(wait_until_ready, url, SHORT):
+            raise NotYet("nobody listens, and your function says True.")
+    never = {
+        "a server accepts the connection and says nothing": _keep_silent,
+        "a server closes the connection without a response": _hang_up,
+        "a server is live but responds with 400 at /v2/health/ready": _be_unready,
+    }
+    for what, behave in never.items():
+        with _server(behave) as url:
+            if _wait(wait_until_ready, url, SHORT, what):
+                raise NotYet(f"{what}, and your function says True.")
+    late = functools.partial(_be_late, time.monotonic() + LATE_SECONDS)
+    with _server(late) as url:
+        if not _wait(wait_until_ready, url, LONG, "a server becomes ready late"):
+            raise NotYet(
+                "the server became ready while your function waited, but it says False; does it "
+                "ask again after the first failure?"
+            )
+    return "It waits for a server that comes, and for no other longer than it was told to."
+
+
+def _wait(wait_until_ready: Callable, url: str, seconds: float, what: str = "") -> bool:
+    try:
+        found = call_in_time(wait_until_ready, url, seconds, seconds=seconds + NOTICE_SECONDS)
+    except NotYet as hint:
+        if "still at work" in str(hint):
+            raise NotYet(
+                f"{what or 'nobody listens'}: {hint} It was given {seconds:g}; how long may each "
+                "single attempt take?"
+            ) from None
+        raise NotYet(f"{hint} (here, {what})" if what else str(hint)) from None
+    if not isinstance(found, bool | np.bool_):
+        raise NotYet(f"your function returned {describe(found)}; let it return True or False.")
+    return bool(found)
+
+
+@contextlib.contextmanager
+def _server(behave: Callable | None) -> Iterator[str]:
+    """Give host and port of a server that does this with each request; without it, of none."""
+    handler = functools.partial(_Handler, behave=behave)
+    with socketserver.ThreadingTCPServer((HOST, 0), handler, bind_and_activate=False) as server:
+        server.daemon_threads, server.ended = True, threading.Event()
+        # A socket that is bound and does not listen refuses connections.
+        server.server_bind()
+        if behave:
+            server.server_activate()
+            threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        try:
+            yield "{}:{}".format(*server.server_address)
+        finally:
+            server.ended.set()
+            if behave:
+                server.shutdown()
+
+
+class _Handler(socketserver.BaseRequestHandler):
+    def __init__(self, *arguments: object, behave: Callable):
+        self.behave = behave
+        super().__init__(*arguments)
+
+    def handle(self) -> None:
+        path = self.request.recv(65536).decode(errors="replace").split()[1:2]
+        with contextlib.suppress(OSError):  # the learner's side may have gone
+            self.behave(self, "".join(path))
+
+    def respond(self, status: int) -> None:
+        self.request.sendall(f"HTTP/1.1 {status} -\r\nContent-Length: 0\r\n\r\n".encode())
+
+
+def _keep_silent(handler: _Handler, path: str) -> None:
+    handler.server.ended.wait()
+
+
+def _hang_up(handler: _Handler, path: str) -> None:
+    """Do nothing: the connection is closed when a request was handled."""
+
+
+def _be_unready(handler: _Handler, path: str) -> None:
+    handler.respond(200 if path.endswith("/live") else 400)
+
+
+def _be_late(ready_at: float, handler: _Handler, path: str) -> None:
+    if time.monotonic() > ready_at:
+        handler.respond(200)
