@@ -266,8 +266,8 @@ def processes(server):
     return [psutil.Process(pid) for pid in supervisor.processes_of(server.run_dir)]
 
 
-@pytest.mark.parametrize("times", [1, pytest.param(25, marks=pytest.mark.long)])
-def test_loading_again_and_again_grows_nothing(own_server, times, wait_until):
+@pytest.mark.long
+def test_loading_again_and_again_grows_nothing(own_server, wait_until):
     (triton,) = [process for process in processes(own_server) if process.name() == "tritonserver"]
 
     def state():
@@ -284,7 +284,7 @@ def test_loading_again_and_again_grows_nothing(own_server, times, wait_until):
 
         reload()
         before, memory = state(), triton.memory_info().rss
-        for _ in range(times):
+        for _ in range(25):
             reload()
         # Processes, segments and descriptors are counted: one that stays shows at the first time.
         wait_until(lambda: (state() <= before).all())

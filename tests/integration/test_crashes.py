@@ -151,6 +151,7 @@ def test_a_worker_that_is_killed_costs_no_request(tiny_model, tiny, kills):
         assert restarts(tiny_model) >= kills
 
 
+@pytest.mark.long
 def test_a_stub_that_is_killed_costs_the_other_instance_nothing(make_tiny_model, tiny):
     """Its own requests fail; the model is there all the time, and has two new instances then."""
     model = make_tiny_model(tiny.CONFIG.replace("kind:", "count: 2 kind:"))

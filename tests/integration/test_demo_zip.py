@@ -25,6 +25,7 @@ import pytest
 
 from serving_kit.client.images import read_image
 from serving_kit.paths import CAT, ROOT
+from serving_kit.server.supervisor import restarts
 
 BUILDER = ROOT / "demo.zip-builder"
 PYTHON = Path(sys._base_executable).resolve()
@@ -359,22 +360,15 @@ def kill(environment, program):
     os.kill(pid, signal.SIGKILL)
 
 
-@pytest.mark.parametrize(
-    ("folder", "restarts"),
-    [("light_demo", 1), pytest.param("demo", 4, marks=pytest.mark.long, id="real models")],
-)
-def test_run_cloud_ends_the_page_with_triton(cloud, folder, restarts, request):
+@pytest.mark.long
+def test_run_cloud_ends_the_page_with_triton(cloud, demo):
     """Served by a Triton that is installed, and that is started again until it is given up."""
-    demo = request.getfixturevalue(folder)
-    if folder == "light_demo":  # whose files may differ from those of demo.zip
-        policy = demo / "serving_kit" / "server" / "supervisor" / "restarts.py"
-        policy.write_text(re.sub(r"PAUSES = .+", "PAUSES = (0,)", policy.read_text()))
     running = cloud(demo)
     page = running.wait_for(r"^page +(http://127\.0\.0\.1:\d+/demo/)$")[1]
     assert "installed Triton 2.51.0 on 127.0.0.1:" in running.text()
     assert answers(page)[0] == 200
     log = demo / "logs" / "triton.log"
-    for number in range(restarts):
+    for number in range(len(restarts.PAUSES)):
         kill(running.environment, "tritonserver")
         deadline = time.monotonic() + SECONDS
         while log.read_text().count("Triton responds again") <= number:

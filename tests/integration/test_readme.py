@@ -67,6 +67,7 @@ def clone(tmp_path):
     (clone / "tools").unlink()
     (clone / "tools").mkdir()
     (clone / "tools" / "set_up.sh").write_text("exit 0\n")
+    (clone / "tools" / "jupyterlab").symlink_to(ROOT / "tools" / "jupyterlab")
     (clone / ".venv" / "bin").mkdir(parents=True)
     python = clone / ".venv" / "bin" / "python"
     python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
@@ -134,6 +135,7 @@ def test_make_demo(clone, make_environment):
     assert cv2.absdiff(result[:, 1:], result[:, :-1]).mean() < result.std()
 
 
+@pytest.mark.long
 def test_make_demo_in_another_style(clone, make_environment):
     command = "make demo IMAGE=assets/cat.jpg STYLE=red_ember V=1"
     done = run(command, clone, make_environment)
@@ -190,7 +192,7 @@ def test_make_lab(clone, make_environment):
         while lab.poll() is None:  # the address is told a moment before it is opened
             with (
                 contextlib.suppress(ConnectionError, URLError),
-                urlopen(f"{address}/api/contents/00_quickstart.ipynb?{token}") as answer,
+                urlopen(f"{address}/api/contents/notebooks/00_quickstart.ipynb?{token}") as answer,
             ):
                 assert json.load(answer)["type"] == "notebook"
                 break
@@ -202,7 +204,7 @@ def test_make_lab(clone, make_environment):
         lab.communicate(timeout=SECONDS)
 
 
-def test_make_alone_lists_the_verbs(make_environment):
+def test_make_alone_lists_the_commands(make_environment):
     listed = subprocess.run(
         ["make"], cwd=ROOT, env=make_environment, capture_output=True, text=True, check=True
     ).stdout
