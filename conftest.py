@@ -98,16 +98,18 @@ def is_worker(config):
 
 
 class ByFile(LoadScopeScheduling):
-    """Gives each file to one worker, as its fixtures are made once.
+    """Gives each file to one worker, as its fixtures are made once; also each test of a notebook.
 
     Notebooks that share files go to one worker together. (pytest-xdist 3.8 has groups for such
     things, which pytest 9 does not let it write into the names of tests.)
     """
 
     def _split_scope(self, nodeid):
-        file = nodeid.partition("::")[0]
-        number = Path(file).name[:2] if file.endswith(".ipynb") else ""
-        return next((files for files, numbers in SHARED_FILES.items() if number in numbers), file)
+        notebook = re.search(r"\w+\.ipynb", nodeid)
+        if not notebook:
+            return nodeid.partition("::")[0]
+        number, name = notebook[0][:2], notebook[0]
+        return next((files for files, numbers in SHARED_FILES.items() if number in numbers), name)
 
 
 def pytest_xdist_make_scheduler(config, log):
