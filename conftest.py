@@ -27,6 +27,8 @@ SHARED_FILES = {
     "build/my_style": ("02", "04", "05", "10"),
     "notebooks/result.jpg": ("00", "07"),
 }
+#: The file of tests in which each runs one notebook.
+RUN_TWICE = "test_cells_run_twice.py"
 #: How often the memory that processes of this session share is looked at.
 LOOK_SECONDS = 2
 
@@ -98,18 +100,20 @@ def is_worker(config):
 
 
 class ByFile(LoadScopeScheduling):
-    """Gives each file to one worker, as its fixtures are made once; also each test of a notebook.
+    """Gives each file to one worker, as its fixtures are made once; RUN_TWICE notebook by notebook.
 
     Notebooks that share files go to one worker together. (pytest-xdist 3.8 has groups for such
     things, which pytest 9 does not let it write into the names of tests.)
     """
 
     def _split_scope(self, nodeid):
-        notebook = re.search(r"\w+\.ipynb", nodeid)
-        if not notebook:
-            return nodeid.partition("::")[0]
-        number, name = notebook[0][:2], notebook[0]
-        return next((files for files, numbers in SHARED_FILES.items() if number in numbers), name)
+        file = nodeid.partition("::")[0]
+        if file.endswith(RUN_TWICE):
+            file = nodeid.partition("[")[2].removesuffix("]")
+        if not file.endswith(".ipynb"):
+            return file
+        number = Path(file).name[:2]
+        return next((files for files, numbers in SHARED_FILES.items() if number in numbers), file)
 
 
 def pytest_xdist_make_scheduler(config, log):
