@@ -23,7 +23,7 @@ from serving_kit.errors import (
 )
 from serving_kit.export.version import InferenceGraph, export_version
 from serving_kit.stylenet.cpu_network import load_stylenet_cpu
-from serving_kit.stylenet.network import StyleNet, load_stylenet
+from serving_kit.stylenet.network import ConvNorm, StyleNet, load_stylenet
 
 
 @provokes("libcudnn is missing")
@@ -135,6 +135,39 @@ def test_a_graph_cannot_look_at_values(image, capfd):
 @provokes("A graph that never ran cannot be saved")
 def test_a_graph_that_never_ran_cannot_be_saved(tmp_path):
     return raised(RuntimeError, flow.save, Graph(Changed(lambda y, _: y)), str(tmp_path / "model"))
+
+
+class Training(nn.Graph):
+    def __init__(self, module, learns=True):
+        super().__init__()
+        self.module, self.learns = module, learns
+        self.add_optimizer(flow.optim.SGD(module.parameters(), lr=0.1))
+
+    def build(self, x):
+        loss = self.module(x).mean()
+        if self.learns:
+            loss.backward()
+        return loss
+
+
+@provokes("A training graph that calls no backward")
+def test_a_training_graph_that_calls_no_backward(image):
+    return raised(Exception, Training(ConvNorm(3, 32, 9), learns=False), flow.tensor(image))
+
+
+@provokes("A second training graph of one module")
+def test_a_second_training_graph_of_one_module(image):
+    module, x = ConvNorm(3, 32, 9), flow.tensor(image)
+    first = Training(module)
+    first(x).item()
+    told = raised(Exception, Training(module), x)
+    for parameter in module.parameters():
+        parameter.grad = None
+    second = Training(module)
+    assert second(x).item() != 0, "the fix of the page does not help"
+    del first, second
+    gc.collect()
+    return told
 
 
 @provokes("flow.load of a graph")
