@@ -90,6 +90,15 @@ def _parser() -> argparse.ArgumentParser:
 
     command(models, "export the models into model_repository/, where they are not yet")
 
+    add = command(new, "make a project for a model of your own (lesson 14)")
+    add("name", metavar="NAME", help="name of the folder and the model, such as my_model")
+    add("--model", default="classifier", help="classifier, text or pair (default: %(default)s)")
+
+    add = command(progress, "tell which steps of a project are done, and what is missing")
+    add("project", metavar="NAME", type=Path, help="the project's folder")
+    learner = "if all is done, write certificate.html, with this name on it"
+    add("--certificate", metavar="LEARNER", nargs="?", const="", help=learner)
+
     add = command(styles, "draw all 26 styles on one contact sheet")
     add("--image", **photo)
     add("--output", type=Path, default="styles.png", help="the sheet (default: %(default)s)")
@@ -183,9 +192,8 @@ def serve(options: argparse.Namespace) -> None:
         print(error, file=sys.stderr)
     server.start()
     choice = server.choice
-    since = (
-        "was running already" if server.found_running else f"ready in {server.ready_after:.1f} s"
-    )
+    after = f"ready in {server.ready_after:.1f} s"
+    since = "was running already" if server.found_running else after
     print(f"choice    {choice.mode} on the {choice.device.upper()}: {choice.why}")
     print(f"server    {server}, {since}")
     print(f"ports     HTTP {server.url}, gRPC {server.grpc_url}, metrics {server.metrics_url}")
@@ -261,6 +269,25 @@ def models(options: argparse.Namespace) -> None:
     from serving_kit.models import ALL_STYLES, ONE_STYLE, repository_for
 
     print(f"exported  {ONE_STYLE} ({DEFAULT_STYLE}) and {ALL_STYLES} in {repository_for()}")
+
+
+def new(options: argparse.Namespace) -> None:
+    """Make the files of a project in the current folder."""
+    from serving_kit import projects
+
+    project = projects.new_project(options.name, options.model)
+    print(f"made      {project}/, {options.model}: begin with {project}/README.md")
+
+
+def progress(options: argparse.Namespace) -> int:
+    """Print the steps of a project; return 1 unless all are done."""
+    from serving_kit import projects
+
+    steps = projects.progress(options.project)
+    print(projects.to_text(steps))
+    if options.certificate is not None:
+        print("\n" + projects.certificate(options.project, options.certificate))
+    return int(not projects.is_complete(steps))
 
 
 def styles(options: argparse.Namespace) -> None:
