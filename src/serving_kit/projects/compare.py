@@ -32,13 +32,18 @@ def main() -> None:
     folder, version = Path(sys.argv[1]), int(sys.argv[2])
     sys.path[0] = str(folder)  # in place of the folder of this program
     try:
-        found = {"difference": _compare(folder, version)}
+        found = {"difference": compare(folder, version)}
     except Missing as missing:
         found = {"missing": str(missing)}
     print(json.dumps(found))
 
 
-def _compare(folder: Path, version: int) -> float:
+def compare(folder: Path, version: int) -> float:
+    """Return how far a version's graph is from eager mode, relative to the largest value.
+
+    Raises:
+        Missing: one of them cannot be run, or they differ.
+    """
     model = _load(folder / "model.py")
     inputs = _examples(model)
     eager = _run_eagerly(model, version, inputs)
@@ -58,7 +63,9 @@ def _compare(folder: Path, version: int) -> float:
         )
     if difference > TOLERANCE:
         raise Missing(_why(model, version, inputs, served, difference, place))
-    np.savez(folder / ".progress" / f"eager_{version}.npz", **arrays)
+    kept = folder / ".progress"
+    kept.mkdir(exist_ok=True)
+    np.savez(kept / f"eager_{version}.npz", **arrays)
     return difference
 
 

@@ -84,7 +84,6 @@ def _sources(project: Project, version: int) -> list[Path]:
 
 
 def _run(project: Project, version: int) -> dict:
-    project.kept.mkdir(exist_ok=True)
     done = subprocess.run(
         [sys.executable, COMPARE, project.folder, str(version)],
         capture_output=True,

@@ -20,15 +20,13 @@ MILLISECONDS = 300
 
 
 def measure(grpc_url):
-    """Measure with 1, 4 and 8 requests at once; return the settings and one Load for each."""
+    """Measure with 1, 5 and 9 requests at once; return the settings and one Load for each."""
     with contextlib.closing(grpcclient.InferenceServerClient(grpc_url)) as client:
         settings = settings_of(client.get_model_config(NAME).config)
     inputs, _ = load_expected(1)
     row = [array[0] for array in inputs.values()]
-    loads = []
-    for at_once in (1, 4, 8):
-        options = f"--concurrency-range={at_once}", f"--measurement-interval={MILLISECONDS}"
-        loads += analyze(NAME, row, grpc_url, *options)
+    options = "--concurrency-range=1:9:4", f"--measurement-interval={MILLISECONDS}"
+    loads = analyze(NAME, row, grpc_url, *options)
     report = json.loads(REPORT.read_text()) if REPORT.exists() else {}
     report[settings] = [vars(load) for load in loads]
     REPORT.write_text(json.dumps(report, indent=2) + "\n")
