@@ -76,7 +76,8 @@ def test_hints_on_lengths(verdict, answer, hint):
     assert hint in verdict("14.2", answer)
 
 
-BATCHING = """dynamic_batching { priority_levels: 2 default_priority_level: 2 priority_queue_policy [
+BATCHING = """dynamic_batching { priority_levels: 2 default_priority_level: 2
+  priority_queue_policy [
   { key: 1 value: { default_timeout_microseconds: 500000 } },
   { key: 2 value: { default_timeout_microseconds: 30000000 max_queue_size: 200 } } ] }"""
 
