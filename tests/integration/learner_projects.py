@@ -6,7 +6,7 @@ import sys
 from serving_kit.projects import new_project
 
 NAME = "my_model"
-MODULES = ("model", "train", "export", "client")
+MODULES = ("network", "train", "export", "client")
 TEXT_TENSORS = """
 input [ { name: "INPUT_0" data_type: TYPE_INT64 dims: [ 48 ] } ]
 output [ { name: "OUTPUT_0" data_type: TYPE_FP32 dims: [ 4 ] label_filename: "labels.txt" } ]

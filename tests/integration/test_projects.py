@@ -120,7 +120,7 @@ def test_the_classifier_has_the_layout_of_flowvision(tmp_path, flowvision):
     program = """
 import numpy as np, oneflow as flow
 from flowvision.models import resnet18
-from model import ResNet
+from network import ResNet
 theirs = resnet18().eval()
 ours = ResNet(layers=(2, 2, 2, 2), width=64, num_classes=1000).eval()
 ours.load_state_dict(theirs.state_dict())

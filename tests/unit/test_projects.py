@@ -20,7 +20,9 @@ def files_in(folder):
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_project_has_short_files_that_can_be_read(tmp_path, kind):
     project = new_project("my_model", kind, tmp_path)
-    assert {"README.md", "model.py", "train.py", "export.py", "client.py"} <= set(files_in(project))
+    assert {"README.md", "network.py", "train.py", "export.py", "client.py"} <= set(
+        files_in(project)
+    )
     labels = "model_repository/my_model/labels.txt"
     assert (labels in files_in(project)) == (kind != "pair")
     for path in project.rglob("*"):
@@ -44,13 +46,13 @@ def test_a_name_that_is_none_gets_one_sentence(tmp_path, name):
 
 def test_nothing_is_ever_overwritten(tmp_path):
     project = new_project("mine", "text", tmp_path)
-    (project / "model.py").write_text("# precious")
+    (project / "network.py").write_text("# precious")
     (tmp_path / "file").write_text("precious")
     (tmp_path / "link").symlink_to("nowhere")
     for name in ("mine", "file", "link"):
         with pytest.raises(ProjectError, match="exists already"):
             new_project(name, "text", tmp_path)
-    assert (project / "model.py").read_text() == "# precious"
+    assert (project / "network.py").read_text() == "# precious"
 
 
 def test_the_commands(tmp_path, monkeypatch, capsys):

@@ -44,7 +44,7 @@ def compare(folder: Path, version: int) -> float:
     Raises:
         Missing: one of them cannot be run, or they differ.
     """
-    model = _load(folder / "model.py")
+    model = _load(folder / "network.py")
     inputs = _examples(model)
     eager = _run_eagerly(model, version, inputs)
     arrays = {f"INPUT_{i}": array for i, array in enumerate(inputs)}
@@ -91,24 +91,24 @@ def _why(
                 )
     return (
         f"version {version}: graph and network({version}) differ by {difference:.2g}; the weights "
-        f"or model.py were changed since the export, or forward() uses random numbers: python "
+        f"or network.py were changed since the export, or forward() uses random numbers: python "
         f"export.py {version}"
     )
 
 
 def _load(path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location("model", path)
+    spec = importlib.util.spec_from_file_location("network", path)
     model = importlib.util.module_from_spec(spec)
-    sys.modules["model"] = model
-    _tried("model.py cannot be imported", spec.loader.exec_module, model)
+    sys.modules["network"] = model
+    _tried("network.py cannot be imported", spec.loader.exec_module, model)
     for name in ("network", "examples"):
         if not callable(getattr(model, name, None)):
-            raise Missing(f"model.py has no function {name}(); the README says what it returns")
+            raise Missing(f"network.py has no function {name}(); the README says what it returns")
     return model
 
 
 def _examples(model: ModuleType) -> list[np.ndarray]:
-    inputs = _tried("examples() in model.py fails", model.examples)
+    inputs = _tried("examples() in network.py fails", model.examples)
     arrays = isinstance(inputs, list | tuple) and all(isinstance(a, np.ndarray) for a in inputs)
     if not (arrays and inputs and all(array.ndim for array in inputs)):
         raise Missing(
@@ -125,7 +125,7 @@ def _examples(model: ModuleType) -> list[np.ndarray]:
 
 def _run_eagerly(model: ModuleType, version: int, inputs: list[np.ndarray]) -> list[np.ndarray]:
     module = _tried(
-        f"network({version}) in model.py fails (are there weights of version {version}?)",
+        f"network({version}) in network.py fails (are there weights of version {version}?)",
         model.network,
         version,
     )

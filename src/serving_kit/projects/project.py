@@ -21,9 +21,9 @@ class Project:
 
     def __post_init__(self):
         object.__setattr__(self, "folder", Path(self.folder).absolute())
-        if not (self.folder / "model.py").is_file() or not self.model.parent.is_dir():
+        if not (self.folder / "network.py").is_file() or not self.model.parent.is_dir():
             raise ProjectError(
-                f"{self.folder.name} is not a project: expected a folder with model.py and "
+                f"{self.folder.name} is not a project: expected a folder with network.py and "
                 "model_repository in it; make one with python -m serving_kit new NAME"
             )
 

@@ -27,6 +27,12 @@ def project(exported, tmp_path):
     return shutil.copytree(exported, tmp_path / NAME)
 
 
+@pytest.fixture(autouse=True)
+def forgets_the_network():
+    yield
+    sys.modules.pop("network", None)
+
+
 def graph_of(project, version):
     return project / "model_repository" / NAME / str(version) / "model"
 
@@ -71,7 +77,7 @@ def test_the_export_of_a_project_is_wrong(project):
     said.append(why())
     # a network that takes a row without a batch, too
     embed = "        x = self.embed(tokens)"
-    edit(project / "model.py", embed, f"        tokens = tokens.reshape(-1, LENGTH)\n{embed}")
+    edit(project / "network.py", embed, f"        tokens = tokens.reshape(-1, LENGTH)\n{embed}")
     for row in ("array[:1].astype(np.int32)", "array[0]", "array[:2]"):
         edit(project / "export.py", "flow.tensor(array[:1])", f"flow.tensor({row})")
         call_main(project, "export", 1, as_arrays=lambda result: [])
@@ -80,7 +86,7 @@ def test_the_export_of_a_project_is_wrong(project):
     call_main(project, "export", 1)
     call_main(project, "train", 1, STEPS={1: 9})
     said.append(why())
-    edit(project / "model.py", "return module.eval()", "return module.train()")
+    edit(project / "network.py", "return module.eval()", "return module.train()")
     said.append(why())
     call_main(project, "export", 1)
     said.append(raised(Missing, graphs.exported, Project(project)))
@@ -96,9 +102,9 @@ def test_a_state_dict_instead_of_a_graph_is_named(project):
 @provokes("The network of a project cannot be run")
 def test_the_network_of_a_project_cannot_be_run(project):
     def spoil(old, new):
-        edit(project / "model.py", old, new)
+        edit(project / "network.py", old, new)
         said = raised(compare.Missing, compare.compare, project, 1)
-        edit(project / "model.py", new, old)
+        edit(project / "network.py", new, old)
         return said
 
     said = [

@@ -10,7 +10,7 @@ import numpy as np
 import oneflow as flow
 from oneflow import nn
 
-from model import HERE, LABELS, ResNet, draw
+from network import HERE, LABELS, ResNet, draw
 
 STEPS = {1: 60, 2: 150}  # version 2 is trained for longer
 

@@ -9,7 +9,7 @@ import numpy as np
 import oneflow as flow
 from oneflow import nn
 
-from model import examples, network
+from network import examples, network
 
 HERE = Path(__file__).resolve().parent
 NAME = HERE.name

@@ -10,7 +10,7 @@ import numpy as np
 import oneflow as flow
 from oneflow import nn
 
-from model import HERE, ITEM, PERSON, TwoTowers
+from network import HERE, ITEM, PERSON, TwoTowers
 
 STEPS = {1: 60, 2: 240}  # version 2 is trained for longer
 TASTE = np.random.default_rng(1).normal(size=(PERSON, ITEM))

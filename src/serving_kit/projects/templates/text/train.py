@@ -10,7 +10,7 @@ import numpy as np
 import oneflow as flow
 from oneflow import nn
 
-from model import HERE, LABELS, LanguageNet, examples, tokens_of
+from network import HERE, LABELS, LanguageNet, examples, tokens_of
 
 STEPS = {1: 60, 2: 180}  # version 2 is trained for longer
 TEXTS = (
