@@ -61,7 +61,7 @@ def test_not_a_project(tmp_path, monkeypatch):
 
 def test_all_is_well_before_a_mistake_is_made(project):
     checked = Project(project)
-    assert graphs.exported(checked) == "version 1, 2: int64 [1, 48] -> float32 [1, 4]"
+    assert graphs.exported(checked) == "versions 1, 2: int64 [1, 48] -> float32 [1, 4]"
     assert compare.compare(project, 1) < 1e-5
     assert served.configured(checked) == "no mistakes found; 1 instance, max_batch_size 1"
 

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -39,8 +40,12 @@ def exported(project: Project) -> str:
             )
     graph = _read(project, project.versions()[0])
     inputs, outputs = (", ".join(map(str, specs)) for specs in (graph.inputs, graph.outputs))
-    numbers = ", ".join(map(str, project.versions()))
-    return f"version {numbers}: {inputs} -> {outputs}"
+    return f"{named(project.versions())}: {inputs} -> {outputs}"
+
+
+def named(versions: Sequence[object]) -> str:
+    """Return ``version 1``, or ``versions 1, 2``."""
+    return f"version{'' if len(versions) == 1 else 's'} {', '.join(map(str, versions))}"
 
 
 def _read(project: Project, version: int) -> GraphFolder:

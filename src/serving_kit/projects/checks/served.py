@@ -10,7 +10,7 @@ import tritonclient.http as httpclient
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
 from serving_kit.errors import ConfigError, ServerError
-from serving_kit.projects.checks.graphs import eager_of
+from serving_kit.projects.checks.graphs import eager_of, named
 from serving_kit.projects.checks.missing import Missing
 from serving_kit.projects.evidence import fingerprint, kept
 from serving_kit.projects.project import Project, settings_of
@@ -66,8 +66,8 @@ def _check_labels(project: Project) -> None:
 def served(project: Project) -> str:
     """Check that rows alone are served as eager mode has them, over HTTP and gRPC."""
     found = _ask(project)
-    versions = ", ".join(found["versions"])
-    return f"version {versions}: HTTP, gRPC and eager mode differ by at most {found['alone']:.1e}"
+    who = named(found["versions"])
+    return f"{who}: HTTP, gRPC and eager mode differ by at most {found['alone']:.1e}"
 
 
 def batch(project: Project) -> str:
