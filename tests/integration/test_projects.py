@@ -132,3 +132,33 @@ with flow.no_grad():
         [sys.executable, "-c", program],
         cwd=project, env={**os.environ, "PYTHONPATH": str(flowvision)}, check=True, timeout=SECONDS,
     )  # fmt: skip
+
+
+NETWORK_OF_FLOWVISION = """
+import numpy as np
+import oneflow as flow
+from flowvision.models import resnet18
+
+
+def network(version):
+    flow.manual_seed(version)
+    return resnet18().eval()
+
+
+def examples():
+    return [np.random.default_rng(0).random((2, 3, 64, 64), np.float32)]
+"""
+
+
+@pytest.mark.long
+def test_a_network_of_flowvision_goes_the_same_way(tmp_path, flowvision, python, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(flowvision))
+    project = new_project(NAME, "classifier", tmp_path)
+    (project / "network.py").write_text(NETWORK_OF_FLOWVISION)
+    (project / "model_repository" / NAME / "labels.txt").unlink()
+    python(project, "export.py", "1")
+    (project / "model_repository" / NAME / "config.pbtxt").write_text('backend: "oneflow"\n')
+    states = {step.name: step.state for step in progress(project)}
+    assert [name for name, state in states.items() if state == "done"] == [
+        "exported", "equal", "configured", "served", "batch",
+    ]  # fmt: skip

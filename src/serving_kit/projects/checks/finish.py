@@ -25,10 +25,11 @@ def load_tested(project: Project) -> str:
     except ValueError:
         raise Missing(f"{REPORT} is damaged; remove it, and run python load_test.py") from None
     settings = settings_of(project.read_config())
-    if settings not in report:
+    if not report.get(settings):
+        measured = "; ".join(report) or "nothing"
         raise Missing(
-            f"{REPORT} has {'; '.join(report)}, but config.pbtxt says {settings}; serve it again "
-            "so, and run python load_test.py"
+            f"{REPORT} has {measured}, but config.pbtxt says {settings}; serve it again so, and "
+            "run python load_test.py"
         )
     best = max(report[settings], key=lambda load: load["rate"])
     return f"{best['rate']:.0f} rows/s with {best['concurrency']} requests at once; {settings}"
