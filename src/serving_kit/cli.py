@@ -33,24 +33,18 @@ def _parser() -> argparse.ArgumentParser:
         command_parser.set_defaults(command=function)
         return command_parser.add_argument
 
-    photo = {
-        "type": Path,
-        "default": CAT,
-        "help": "a JPEG, PNG or WebP (default: the cat)",
-    }
+    photo = {"type": Path, "default": CAT, "help": "a JPEG, PNG or WebP (default: the cat)"}
     way = "auto, docker or local: how to start Triton (default: %(default)s)"
-
     add = command(demo, "stylize a picture: OneFlow, Triton, result.jpg; the whole way in one go")
     add("--image", **photo)
     add("--style", default=DEFAULT_STYLE, help="one of the 26 styles (default: %(default)s)")
     add("--output", type=Path, default="result.jpg", help="the result (default: %(default)s)")
-    compare = "also compare the served result with the graph's own"
-    add("-v", "--verbose", action="store_true", help=compare)
+    add("-v", "--verbose", action="store_true", help="compare with the graph's own result, too")
     add("--server", default="local", help=way)
 
     add = command(serve, "start Triton and leave it running, for notebooks and other programs")
-    folder = "the folder of models (default: model_repository)"
-    add("--repository", type=Path, default=MODEL_REPOSITORY, help=folder)
+    folder = {"type": Path, "default": MODEL_REPOSITORY}
+    add("--repository", **folder, help="the folder of models (default: model_repository)")
     add("--server", default="auto", help=way)
     images = "the Docker image (default: %(default)s; the original: oneflowinc/oneflow-serving)"
     add("--image", default=KIT_IMAGE, help=images)
@@ -59,8 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     address = "address to listen on; 0.0.0.0 for the whole network (default: %(default)s)"
     add("--address", default="127.0.0.1", help=address)
     add("--model-control", action="store_true", help="let clients load and unload models")
-    shared_memory = "let clients register shared memory of this machine"
-    add("--shared-memory", action="store_true", help=shared_memory)
+    add("--shared-memory", action="store_true", help="let clients register memory of this machine")
     no_json = (
         "take or refuse JSON over HTTP; one server without it takes raw bytes for models with one "
         "input, and all else over gRPC (default: taken, but not behind a gateway)"
@@ -69,10 +62,8 @@ def _parser() -> argparse.ArgumentParser:
     replicas = "how many Tritons to start behind a gateway (default: none; TLS or a login: 1)"
     add("--replicas", type=int, help=replicas)
     _add_access(add)
-    dry_run = "print the command that would run, and run nothing"
-    add("--dry-run", action="store_true", help=dry_run)
-    further = "further options of tritonserver, after --"
-    add("options", metavar="-- OPTION", nargs="*", help=further)
+    add("--dry-run", action="store_true", help="print the command that would run, and run nothing")
+    add("options", metavar="-- OPTION", nargs="*", help="further options of tritonserver, after --")
 
     add = command(gateway, "print the gateway's configuration for compose, swarm and Kubernetes")
     add("--json", action="store_true", help="take JSON over HTTP")
@@ -89,6 +80,15 @@ def _parser() -> argparse.ArgumentParser:
     add("--json", action="store_true", help="print JSON")
 
     command(models, "export the models into model_repository/, where they are not yet")
+
+    add = command(new, "make a project for a model of your own (lesson 14)")
+    add("name", metavar="NAME", help="name of the folder and the model, such as my_model")
+    add("--model", default="classifier", help="classifier, text or pair (default: %(default)s)")
+
+    add = command(progress, "tell which steps of a project are done, and what is missing")
+    add("project", metavar="NAME", type=Path, help="the project's folder")
+    learner = "if all is done, write certificate.html, with this name on it"
+    add("--certificate", metavar="LEARNER", nargs="?", const="", help=learner)
 
     add = command(styles, "draw all 26 styles on one contact sheet")
     add("--image", **photo)
@@ -183,9 +183,8 @@ def serve(options: argparse.Namespace) -> None:
         print(error, file=sys.stderr)
     server.start()
     choice = server.choice
-    since = (
-        "was running already" if server.found_running else f"ready in {server.ready_after:.1f} s"
-    )
+    after = f"ready in {server.ready_after:.1f} s"
+    since = "was running already" if server.found_running else after
     print(f"choice    {choice.mode} on the {choice.device.upper()}: {choice.why}")
     print(f"server    {server}, {since}")
     print(f"ports     HTTP {server.url}, gRPC {server.grpc_url}, metrics {server.metrics_url}")
@@ -261,6 +260,25 @@ def models(options: argparse.Namespace) -> None:
     from serving_kit.models import ALL_STYLES, ONE_STYLE, repository_for
 
     print(f"exported  {ONE_STYLE} ({DEFAULT_STYLE}) and {ALL_STYLES} in {repository_for()}")
+
+
+def new(options: argparse.Namespace) -> None:
+    """Make the files of a project in the current folder."""
+    from serving_kit import projects
+
+    project = projects.new_project(options.name, options.model)
+    print(f"made      {project}/, {options.model}: begin with {project}/README.md")
+
+
+def progress(options: argparse.Namespace) -> int:
+    """Print the steps of a project; return 1 unless all are done."""
+    from serving_kit import projects
+
+    steps = projects.progress(options.project)
+    print(projects.to_text(steps))
+    if options.certificate is not None:
+        print("\n" + projects.certificate(options.project, options.certificate))
+    return int(not projects.is_complete(steps))
 
 
 def styles(options: argparse.Namespace) -> None:

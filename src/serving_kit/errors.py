@@ -9,6 +9,7 @@
     ├── StyleError    a style that does not exist
     ├── ConfigError   a config.pbtxt that cannot be read or written
     ├── ExportError   a module that does not become a saved graph with the same answers
+    ├── ProjectError  a project of lesson 14 that cannot be made, or is none
     ├── ServerError   a server that does not start, or died
     └── ClientError   a request that the server refused
         └── NoAnswerError   one that no server answered: it is down, starting, or slow
@@ -57,6 +58,10 @@ class ConfigError(ServingKitError):
 
 class ExportError(ServingKitError):
     """A module that does not become a saved graph with the same answers."""
+
+
+class ProjectError(ServingKitError):
+    """A project of lesson 14 that cannot be made, or a folder that is none."""
 
 
 class ServerError(ServingKitError):

@@ -3,8 +3,11 @@
 import contextlib
 import gc
 import itertools
+import os
 import shutil
 import socket
+import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -24,6 +27,7 @@ from serving_kit.server.ports import HOST
 
 SIZE = 64
 LOAD_SECONDS = 300
+INSTALL_SECONDS = 300
 SECONDS = 60
 
 _numbers = itertools.count(1)
@@ -40,6 +44,25 @@ def small_version(tmp_path_factory):
     example = np.random.default_rng(0).uniform(0, 255, (1, 3, SIZE, SIZE)).astype(np.float32)
     export_version(load_stylenet(), [example], version, source="a test")
     return version
+
+
+@pytest.fixture(scope="session")
+def flowvision(tmp_path_factory):
+    """A folder with flowvision 0.2.1, which only builds with setuptools before 80.
+
+    It is the last one for OneFlow 0.9.0, and needs tabulate, which the environment has not.
+    """
+    folder = tmp_path_factory.mktemp("flowvision")
+    constraint = folder / "build.txt"
+    constraint.write_text("setuptools<80\n")
+    command = [Path(sys.executable).with_name("uv"), "pip", "install", "--no-deps"]
+    command += ["--python", sys.executable, "--target", folder / "site"]
+    command += ["--build-constraints", constraint, "flowvision==0.2.1", "tabulate==0.10.0"]
+    # uv leaves the lock of what it builds among the temporary files; and it trusts what the system
+    # trusts, as in the set-up.
+    own = {"TMPDIR": str(folder), "UV_SYSTEM_CERTS": "true"}
+    subprocess.run(command, env={**os.environ, **own}, check=True, timeout=INSTALL_SECONDS)
+    return folder / "site"
 
 
 @pytest.fixture

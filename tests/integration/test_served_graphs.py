@@ -17,7 +17,6 @@ from tritonclient.utils import np_to_triton_dtype
 
 EXPORT = Path(__file__).with_name("export_graphs.py")
 EXPORT_SECONDS = 900
-INSTALL_SECONDS = 300
 
 SMALL = ["no_batch", "types", "as_graph"]
 NUMBERS = ["numbers", "single_numbers"]
@@ -103,24 +102,6 @@ def difference(found, expected):
     found, expected = found.astype(np.float64), expected.astype(np.float64)
     assert np.isfinite(expected).all()
     return float(np.abs(found - expected).max() / (np.abs(expected).max() or 1))
-
-
-@pytest.fixture(scope="module")
-def flowvision(tmp_path_factory):
-    """A folder with flowvision 0.2.1, which only builds with setuptools before 80.
-
-    It is the last one for OneFlow 0.9.0, and needs tabulate, which the environment has not.
-    """
-    folder = tmp_path_factory.mktemp("flowvision")
-    constraint = folder / "build.txt"
-    constraint.write_text("setuptools<80\n")
-    command = [Path(sys.executable).with_name("uv"), "pip", "install", "--no-deps"]
-    command += ["--python", sys.executable, "--target", folder / "site"]
-    command += ["--build-constraints", constraint, "flowvision==0.2.1", "tabulate==0.10.0"]
-    # uv leaves the lock of what it builds among the temporary files; and it trusts what the system
-    # trusts, as in the set-up.
-    run(command, INSTALL_SECONDS, TMPDIR=str(folder), UV_SYSTEM_CERTS="true")
-    return folder / "site"
 
 
 def run(command, seconds, **variables):

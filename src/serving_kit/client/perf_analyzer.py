@@ -8,6 +8,7 @@ import os
 import subprocess
 import sysconfig
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,15 +38,18 @@ class Load:
     p95: float
 
 
-def analyze(model: str, row: np.ndarray, grpc_url: str, *options: str) -> list[Load]:
-    """Measure a model that takes one input, INPUT_0, in batches; over gRPC.
+def analyze(
+    model: str, row: np.ndarray | Sequence[np.ndarray], grpc_url: str, *options: str
+) -> list[Load]:
+    """Measure a model that takes batches; over gRPC.
 
     Exactly three windows are measured: it is for the reader to judge what is stable.
 
     Args:
         model: its name.
-        row: what every request holds, without the batch. (perf_analyzer's own random inputs are
-            random bits, denormal numbers among them, which are slow.)
+        row: what every request holds, without the batch: the array for INPUT_0, or arrays for
+            INPUT_0, INPUT_1 and so on. (perf_analyzer's own random inputs are random bits,
+            denormal numbers among them, which are slow.)
         grpc_url: host and port of Triton's gRPC service.
         options: perf_analyzer's, ``"--concurrency-range=1:16:5"`` for example.
 
@@ -61,7 +65,8 @@ def analyze(model: str, row: np.ndarray, grpc_url: str, *options: str) -> list[L
         folder = Path(name)
         _link_libraries(folder / "libraries")
         (folder / "inputs").mkdir()
-        np.ascontiguousarray(row).tofile(folder / "inputs" / "INPUT_0")
+        for i, array in enumerate([row] if isinstance(row, np.ndarray) else row):
+            np.ascontiguousarray(array).tofile(folder / "inputs" / f"INPUT_{i}")
         done = subprocess.run(
             [
                 PROGRAM,

@@ -29,6 +29,8 @@ NOT_PROVOKED = {
 NOT_ON_THE_PAGE = {
     "src/serving_kit/repository/checks": "make check prints what to do; see its own tests",
     "src/serving_kit/exercises": "hints, each beside its exercise",
+    "src/serving_kit/projects/checks": "progress says what to do; see its own tests",
+    "src/serving_kit/projects/compare.py": "the same",
     "src/serving_kit/client/perf_analyzer.py": "of the tool of lesson 08; see its own tests",
     "src/serving_kit/client/uploads.py": "limits of demo.zip; see its own tests",
     "backends/oneflow/oneflow_backend/rebatch.py": "the reasons in one sentence that is there",
