@@ -53,9 +53,15 @@ class EmbeddedLauncher(Launcher):
         """Find out before the start what would make Triton hang or fail later.
 
         Raises:
-            ServerError: a library or room in shared memory is missing; it says how to get it.
+            ServerError: a library or room in shared memory is missing, or a file is in the way; it
+                says what to do.
         """
         _check_libraries()
+        if Path("model.py").exists():
+            raise ServerError(
+                f"there is a model.py in {Path.cwd()}, which Triton's stub would import in place "
+                "of the model's own; start the server from another folder, or rename that file"
+            )
         free = shutil.disk_usage(supervisor.SHARED_MEMORY).free
         if free < SHARED_MEMORY_NEEDED:
             raise ServerError(

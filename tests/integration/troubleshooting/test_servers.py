@@ -144,6 +144,13 @@ def test_a_space_in_the_temporary_folder(empty_repository, tmp_path, monkeypatch
     return said
 
 
+@provokes("A model.py where the server is started")
+def test_a_model_py_where_the_server_is_started(empty_repository, tmp_path, monkeypatch):
+    (tmp_path / "model.py").write_text("")
+    monkeypatch.chdir(tmp_path)
+    return refuse_start(empty_repository)
+
+
 @provokes("An option that the kit sets itself")
 def test_an_option_that_the_kit_sets_itself():
     return raised(ServerError, TritonServer, options=["--id=mine"])
