@@ -20,18 +20,19 @@ if TYPE_CHECKING:
 MAX_WIDTH, TILE_WIDTH = 1000, 450
 
 
-def show(alt: str, /, **pictures: np.ndarray) -> None:
+def show(alt: str, /, *, columns: int | None = None, **pictures: np.ndarray) -> None:
     """Show pictures of one size beside each other, each under its name.
 
     They go into the notebook as one JPEG, a tenth of what a plot of them as PNG takes.
 
     Args:
         alt: in a sentence, what is to be seen.
+        columns: how many stand in a row; all of them when left out.
         pictures: uint8 (H, W, 3), BGR; underscores in a name become spaces.
     """
     tiles = [(name.replace("_", " "), picture) for name, picture in pictures.items()]
-    width = min(TILE_WIDTH, MAX_WIDTH // len(tiles))
-    sheet = contact_sheet(tiles, columns=len(tiles), width=width)
+    columns = columns or len(tiles)
+    sheet = contact_sheet(tiles, columns, width=min(TILE_WIDTH, MAX_WIDTH // columns))
     _, jpeg = cv2.imencode(".jpg", sheet, [cv2.IMWRITE_JPEG_QUALITY, 85])
     _display(jpeg.tobytes(), "image/jpeg", alt)
 

@@ -1,4 +1,4 @@
-"""Lesson 01, run a model eagerly: counting a style's numbers, and blending two styles."""
+"""Lesson 01, run a model eagerly: a style's numbers, blending two, a size that fits the time."""
 
 from collections.abc import Callable
 
@@ -7,6 +7,28 @@ import oneflow as flow
 
 from serving_kit.exercises._answers import NotYet, call, describe
 from serving_kit.stylenet.network import ConvNorm, load_stylenet
+
+HINTS = {
+    1: (
+        "The names of the parameters say where they belong. Print a few of them.",
+        "Section 5 says which tensors differ between two styles: those of the instance norms.",
+        'Count a parameter only if "norm" is in its name.',
+    ),
+    2: (
+        "A blend has a tensor for each name in one, and the same names are in other.",
+        "At share 0 it is the tensor of one, at share 1 that of other, between on a straight line.",
+        "Build a new dict: {name: one[name] + share * (...) for name in one}.",
+    ),
+    3: (
+        "If a size fits, every smaller one does. What does one measurement in the middle tell?",
+        "Keep two sizes: the largest known to fit, and the smallest known not to. Measure between.",
+        "Begin with fits = 12, too_large = 1028, and go on while too_large - fits > 4; the middle "
+        "that is a multiple of 4 is (fits + too_large) // 8 * 4. If fits is still 12, return 0.",
+    ),
+}
+#: Exercise 3: the sizes that a service may accept, and how often a size may be measured.
+SIZES = range(16, 1025, 4)
+MEASUREMENTS = 10
 
 
 def exercise_1(style_numbers: Callable) -> str:
@@ -64,3 +86,61 @@ def _check_share(found: dict, one: dict, other: dict, share: float) -> None:
         raise NotYet(
             f"with share {share}, {name} is not {share} of the way from one style to the other."
         )
+
+
+def exercise_3(largest_size: Callable) -> str:
+    """Check a function that finds the largest size of a picture that a time limit allows."""
+    most = 0
+    for microseconds, limit in ((3.3, 100), (0.5, 32.768), (3.3, 0.8), (0.05, 60), (9.1, 2.5)):
+        clock = _Clock(microseconds)
+        try:
+            found = call(largest_size, clock, limit)
+        except NotYet:
+            if clock.measured <= MEASUREMENTS:
+                raise
+            raise NotYet(
+                f"with a limit of {limit} ms you measure more than {MEASUREMENTS} times. There are "
+                f"{len(SIZES)} sizes; which of them does one measurement rule out?"
+            ) from None
+        _check_size(found, clock, limit)
+        most = max(most, clock.measured)
+    return f"At most {most} measurements, where trying every size takes {len(SIZES)}."
+
+
+class _Clock:
+    """Says how long a picture takes, as a measurement would, and how often it was asked."""
+
+    def __init__(self, microseconds: float):
+        self.microseconds, self.measured = microseconds, 0
+
+    def __call__(self, size: int) -> float:
+        self.measured += 1
+        if self.measured > MEASUREMENTS:
+            raise RuntimeError("too many measurements")
+        if size not in SIZES:
+            raise ValueError(f"sizes are multiples of 4 from 16 to 1024, and {size} is not")
+        return self.of(size)
+
+    def of(self, size: int) -> float:
+        return self.microseconds * size**2 / 1000
+
+
+def _check_size(found: object, clock: _Clock, limit: float) -> None:
+    """Compare a size with the largest that takes no longer than the limit."""
+    expected = max((size for size in SIZES if clock.of(size) <= limit), default=0)
+    if not isinstance(found, int | np.integer):
+        raise NotYet(f"your function returned {describe(found)}; let it return the size, an int.")
+    if found == expected:
+        return
+    if not expected:
+        raise NotYet(
+            f"with a limit of {limit} ms you return {found}, but even 16 takes "
+            f"{clock.of(16):.1f} ms; return 0."
+        )
+    if found not in SIZES:
+        raise NotYet(f"you return {found}; sizes are multiples of 4 from 16 to 1024.")
+    if found > expected:
+        raise NotYet(f"you return {found}, which takes {clock.of(found):.1f} ms of {limit} ms.")
+    if clock.of(expected) == limit:
+        raise NotYet(f"you return {found}, but {expected} takes the limit of {limit} ms exactly.")
+    raise NotYet(f"you return {found}, but {expected} fits, too: {clock.of(expected):.1f} ms.")

@@ -1,4 +1,4 @@
-"""Lesson 02, train a new style: choosing what is trained, and one step of training."""
+"""Lesson 02, train a new style: what is trained, one step of training, the best checkpoint."""
 
 from collections.abc import Callable
 
@@ -8,6 +8,25 @@ from oneflow import nn
 
 from serving_kit.exercises._answers import NotYet, call, describe
 from serving_kit.stylenet.network import load_stylenet
+
+HINTS = {
+    1: (
+        "Section 2 freezes everything but the norms. What is in the names of the last layer?",
+        "Go through model.named_parameters() and set each one: frozen, or trainable.",
+        'parameter.requires_grad_(name.startswith("paint.norm")) does both.',
+    ),
+    2: (
+        "Section 5 has three lines between the loss and the next step.",
+        "zero_grad() discards the old gradients, backward() computes new ones, step() moves.",
+        "loss is a tensor; loss.item() is its value as a Python float.",
+    ),
+    3: (
+        "Keep two things: the smallest distance so far, and the state dict that belongs to it.",
+        "Begin with infinity as the smallest distance. nan < smallest is False, as it should be.",
+        "state_dict() holds the model's own tensors, which the next step changes. Keep copies: "
+        "{name: tensor.detach().clone() for name, tensor in model.state_dict().items()}.",
+    ),
+}
 
 
 def exercise_1(only_colours: Callable) -> str:
@@ -56,3 +75,62 @@ def exercise_2(train_step: Callable) -> str:
         if not np.isclose(loss, expected_loss, atol=1e-3):
             raise NotYet(f"the step is right, but the loss is {loss:.2f}, not {expected_loss:.2f}.")
     return "Forget, backward, step: every training loop is this."
+
+
+def exercise_3(train_and_keep: Callable) -> str:
+    """Check a function that trains and returns the state dict with the smallest distance."""
+    nan = float("nan")
+    for distances in ([5.0, 2.0, 3.0, 4.0], [6.0, 3.0, nan, nan], [nan, 4.0, 1.0, 6.0]):
+        run = _Training(distances)
+        found = call(train_and_keep, run.model, run.step, run.distance, len(distances))
+        _check_kept(found, run)
+    return "The best checkpoint is kept, whatever the steps after it do."
+
+
+class _Training:
+    """A training whose course is known: after step n the weight is n, the distance as given."""
+
+    def __init__(self, distances: list[float]):
+        self.model = nn.Linear(1, 1, bias=False)
+        self.distances, self.steps, self.measured = distances, 0, 0
+        self.set(0.0)
+
+    def set(self, weight: float) -> None:
+        self.model.load_state_dict({"weight": flow.tensor([[weight]])})
+
+    def step(self, model: nn.Module) -> None:
+        self.steps += 1
+        self.set(float(self.steps))
+
+    def distance(self, model: nn.Module) -> float:
+        self.measured += 1
+        return self.distances[min(self.steps, len(self.distances)) - 1]
+
+
+def _check_kept(found: object, run: _Training) -> None:
+    """Compare the state dict that was kept with that of the best step."""
+    if not isinstance(found, dict) or "weight" not in found:
+        raise NotYet(f"it returned {describe(found)}; let it return a state dict.")
+    if run.steps != len(run.distances):
+        raise NotYet(f"step was called {run.steps} times, not {len(run.distances)}.")
+    if not run.measured:
+        raise NotYet("distance was never called; how do you know which step is the best?")
+    kept, best = _value(found), 1 + int(np.nanargmin(run.distances))
+    run.set(-1.0)
+    if _value(found) != kept:
+        raise NotYet(
+            "what you return changes when the model trains on: a state dict holds the model's own "
+            "tensors. Keep copies of them."
+        )
+    if kept == best:
+        return
+    told = f"the distances were {run.distances}; you return the state after step {kept:.0f}"
+    if np.isnan(run.distances[int(kept) - 1]):
+        raise NotYet(f"{told}, where it is nan: nothing is smaller than nan.")
+    last = ", the last one" if kept == len(run.distances) else ""
+    raise NotYet(f"{told}{last}. After step {best} the distance was smallest.")
+
+
+def _value(state: dict) -> float:
+    """Return the weight in a state dict, of tensors or of arrays."""
+    return float(state["weight"].item())
