@@ -169,9 +169,10 @@ def pytest_sessionfinish(session):
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
     # What their supervisors would have cleaned up, had they not been among the killed.
-    for run_dir in Path(os.environ["TMPDIR"]).rglob(f"{runs.RUN_PREFIX}*"):
-        if run_dir.is_dir():  # a record of a server is called like it
-            supervisor.clean_up(run_dir)
+    for folder, names, _ in os.walk(os.environ["TMPDIR"]):  # passes over what vanishes meanwhile
+        for name in names:
+            if name.startswith(runs.RUN_PREFIX):
+                supervisor.clean_up(Path(folder, name))
     shutil.rmtree(os.environ["TMPDIR"], ignore_errors=True)
     if left:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
