@@ -188,7 +188,8 @@ def _run(execute: Callable, batch: tuple[int, ...]) -> None:
     if not isinstance(found, list) or len(found) != len(batch):
         what = f"a list of {len(found)}" if isinstance(found, list) else describe(found)
         raise NotYet(
-            f"{len(batch)} requests, and it returned {what}; return a list with a response for each."
+            f"{len(batch)} requests, and it returned {what}; return a list with a response for "
+            "each."
         )
     for place, (kind, response) in enumerate(zip(batch, found, strict=True)):
         if not isinstance(response, _Response):
