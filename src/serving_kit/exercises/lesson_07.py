@@ -1,23 +1,60 @@
-"""Lesson 07, send requests: reading a binary answer by hand, and many requests at once."""
+"""Lesson 07, send requests: inputs for any model, many requests at once, retries in time."""
 
 import contextlib
-import json
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from urllib.request import Request, urlopen
 
 import numpy as np
 import tritonclient.http as httpclient
+from tritonclient.utils import np_to_triton_dtype
 
+from serving_kit.exercises import _retries
 from serving_kit.exercises._answers import NotYet, call, describe
 from serving_kit.exercises._in_time import call_in_time
+from serving_kit.exercises._quiz import mark_quiz
 from serving_kit.server import TritonServer
 
+HINTS = {
+    1: (
+        "An InferInput needs the name of its data type. Which arrays have the type FP32?",
+        "tritonclient.utils.np_to_triton_dtype turns a NumPy dtype into Triton's name for it. And "
+        "which method puts the numbers into an InferInput?",
+        "InferInput(name, array.shape, np_to_triton_dtype(array.dtype)), then "
+        "set_data_from_numpy(array), for each array.",
+    ),
+    2: (
+        "In section 5 a request was sent while something else was done. That something can be the "
+        "next request.",
+        "Either send all with async_infer and fetch the results afterwards, or use a thread for "
+        "each picture, as in section 6, with a client of its own.",
+        "InferenceServerClient(url, concurrency=len(pictures)); one list of async_infer(...), then "
+        "[request.get_result().as_numpy(...) for request in that list].",
+    ),
+    3: (
+        "Start from retry in section 11. What stands there for the number of attempts is now a "
+        "question to the clock.",
+        "Note clock() at the start. After an error, choose the pause first; if clock() + pause is "
+        "later than the start + seconds, raise the error.",
+        "pause = random.uniform(0, min(2.0, 0.1 * 2**attempt)); then `if not may_succeed(error) or "
+        "clock() + pause > began + seconds: raise`, and only then sleep(pause).",
+    ),
+}
+QUIZ_KEY = "bdacbdac"
+QUIZ_WHY = (
+    "the first number of a request's shape is the batch; dims leave it out (lesson 05).",
+    "Triton can read another file on other machines (lesson 05, a machine without a GPU).",
+    "all health addresses say 200 while the stub is dead (lesson 06).",
+    "most of the time is not spent in the model, but before it (lesson 06, statistics).",
+    "a 404 is about the name at this moment (lesson 07, section 10).",
+    "an HTTP client belongs to one thread (lesson 07, section 6).",
+    "what content type does curl declare with -d? (lesson 07, section 8)",
+    "what keeps the clients from coming back all at the same moment? (lesson 07, section 11)",
+)
 MODEL = "fast_neural_style"
-#: Seconds. Triton counts a batch a moment after it has answered; when the machine is busy, it is
+#: Seconds. Triton counts a batch a moment after it has responded; when the machine is busy, it is
 #: a long one.
 COUNTED_WITHIN = 5
 #: Takes the place of the real one, which would need seconds to load: it turns light into dark.
@@ -26,10 +63,7 @@ CONFIG = """
 backend: "python"
 max_batch_size: 4
 input [ { name: "INPUT_0" data_type: TYPE_FP32 dims: [ 3, -1, -1 ] } ]
-output [
-  { name: "OUTPUT_0" data_type: TYPE_FP32 dims: [ 3, -1, -1 ] },
-  { name: "OUTPUT_1" data_type: TYPE_FP32 dims: [ 3 ] }
-]
+output [ { name: "OUTPUT_0" data_type: TYPE_FP32 dims: [ 3, -1, -1 ] } ]
 dynamic_batching { preferred_batch_size: [ 4 ] max_queue_delay_microseconds: 500000 }
 instance_group [ { kind: KIND_CPU } ]
 """
@@ -43,8 +77,7 @@ class TritonPythonModel:
 
     def answer(self, request):
         dark = 255 - pb_utils.get_input_tensor_by_name(request, "INPUT_0").as_numpy()
-        outputs = {"OUTPUT_0": dark, "OUTPUT_1": dark.mean(axis=(2, 3))}
-        return pb_utils.InferenceResponse([pb_utils.Tensor(*item) for item in outputs.items()])
+        return pb_utils.InferenceResponse([pb_utils.Tensor("OUTPUT_0", dark)])
 """
 
 
@@ -60,59 +93,43 @@ def quick_server() -> Iterator[TritonServer]:
             yield server
 
 
-def exercise_1(read_output: Callable) -> str:
-    """Check a function that reads one output from a binary answer, on an answer of Triton."""
-    call(read_output, *_made_up_answer())  # its errors are told before a server starts
-    picture = np.arange(12, dtype=np.float32).reshape(1, 3, 2, 2)
-    expected = {"OUTPUT_0": 255 - picture, "OUTPUT_1": 255 - picture.mean(axis=(2, 3))}
-    with quick_server() as server:
-        headers, body = _ask(server.url, picture)
-    for name, array in expected.items():
-        found = call(read_output, headers, body, name)
-        if not isinstance(found, np.ndarray):
-            raise NotYet(f"your function returned {describe(found)}; let it return a NumPy array.")
-        other = expected["OUTPUT_1" if name == "OUTPUT_0" else "OUTPUT_0"]
-        if found.size == other.size and np.array_equal(found.ravel(), other.ravel()):
-            raise NotYet(f"asked for {name}, it gave the other output; skip what lies before it.")
-        if found.dtype != np.float32:
-            raise NotYet(f"{name} came out as {found.dtype}; FP32 is NumPy's float32.")
-        if found.size == sum(a.size for a in expected.values()):
-            raise NotYet(f"asked for {name}, it gave both outputs; where does each one end?")
-        if found.size == array.size and found.shape != array.shape:
-            raise NotYet(f"{name} has the shape {found.shape}; the header says {array.shape}.")
-        if not np.array_equal(found, array):
-            raise NotYet(f"{name} came out as other numbers than Triton sent; where do they begin?")
-    return "No client library needed: a header in JSON, then the numbers as they are."
-
-
-def _made_up_answer() -> tuple[dict, bytes, str]:
-    """Return headers and body of an answer with one output, and its name."""
-    output = {
-        "name": "OUTPUT_0",
-        "datatype": "FP32",
-        "shape": [2],
-        "parameters": {"binary_data_size": 8},
+def exercise_1(make_inputs: Callable) -> str:
+    """Check a function that makes inputs of arrays of several types."""
+    rows = np.arange(6).reshape(2, 3)
+    arrays = {
+        "INPUT_0": rows.astype(np.float32),
+        "INPUT_1": rows.astype(np.int64),
+        "MASK": rows > 2,
     }
-    header = json.dumps({"model_name": MODEL, "outputs": [output]}).encode()
-    headers = {"Inference-Header-Content-Length": str(len(header))}
-    return headers, header + np.ones(2, np.float32).tobytes(), "OUTPUT_0"
+    found = call(make_inputs, dict(arrays))
+    if not isinstance(found, list | tuple):
+        raise NotYet(f"your function returned {describe(found)}; let it return a list.")
+    for tensor in found:
+        if not isinstance(tensor, httpclient.InferInput):
+            raise NotYet(f"the list has {describe(tensor)} in it; let each entry be an InferInput.")
+    by_name = {tensor.name(): tensor for tensor in found}
+    if sorted(by_name) != sorted(arrays) or len(found) != len(arrays):
+        names = ", ".join(tensor.name() for tensor in found) or "none"
+        raise NotYet(f"its inputs are {names}; expected {', '.join(arrays)}, each once.")
+    for name, array in arrays.items():
+        _check_input(by_name[name], name, array)
+    return "The same few lines send pictures, tokens and masks."
 
 
-def _ask(url: str, picture: np.ndarray) -> tuple[dict, bytes]:
-    """Ask for all outputs in binary; return the headers and the body of the answer."""
-    tensor = httpclient.InferInput("INPUT_0", picture.shape, "FP32")
-    tensor.set_data_from_numpy(picture)
-    body, length = httpclient.InferenceServerClient.generate_request_body([tensor])
-    request = Request(
-        f"http://{url}/v2/models/{MODEL}/infer",
-        body,
-        {
-            "Inference-Header-Content-Length": str(length),
-            "Content-Type": "application/octet-stream",
-        },
-    )
-    with urlopen(request) as answer:
-        return dict(answer.headers), answer.read()
+def _check_input(tensor: httpclient.InferInput, name: str, array: np.ndarray) -> None:
+    kind = np_to_triton_dtype(array.dtype)
+    if tensor.datatype() != kind:
+        raise NotYet(f"{name} is sent as {tensor.datatype()}, but the array is {array.dtype}.")
+    if list(tensor.shape()) != list(array.shape):
+        raise NotYet(f"{name} has the shape {tensor.shape()}; the array has {list(array.shape)}.")
+    # tritonclient has no public way to look at the numbers: bytes, or a list for JSON.
+    content, listed = tensor._get_binary_data(), tensor._get_tensor().get("data")
+    if content is None and listed is None:
+        raise NotYet(f"{name} has a name, a type and a shape, but no numbers in it yet.")
+    if content is None:
+        content = np.array(listed, array.dtype).tobytes()
+    if content != array.tobytes():
+        raise NotYet(f"{name} holds other numbers than the array.")
 
 
 def exercise_2(paint_all: Callable) -> str:
@@ -124,29 +141,29 @@ def exercise_2(paint_all: Callable) -> str:
         together = _most_together(server.url, before, len(pictures))
     if together < 2:
         raise NotYet(
-            "every answer is right, but Triton never had two requests at once: each was sent "
-            "only when the one before it was answered."
+            "every painting is right, but Triton never had two requests at once: each was sent "
+            "only after the response to the one before it."
         )
     return f"Triton had {together} of your requests at once, and took them together."
 
 
 def _check_answers(found: object, pictures: list[np.ndarray]) -> None:
-    """Raise unless each picture has its own answer, in the pictures' order."""
+    """Raise unless each picture has its own painting, in the pictures' order."""
     if not isinstance(found, list | tuple) or len(found) != len(pictures):
-        what = f"{len(found)} answers" if isinstance(found, list | tuple) else describe(found)
-        raise NotYet(f"it returned {what}; let it return a list with an answer for each picture.")
+        what = f"{len(found)} paintings" if isinstance(found, list | tuple) else describe(found)
+        raise NotYet(f"it returned {what}; let it return a list with a painting for each picture.")
     levels = []
     for answer in found:
         if not isinstance(answer, np.ndarray):
-            raise NotYet(f"an answer is {describe(answer)}; let each be a NumPy array.")
+            raise NotYet(f"a painting is {describe(answer)}; let each be a NumPy array.")
         levels.append(float(255 - answer.mean()))
     expected = [float(picture[0, 0, 0, 0]) for picture in pictures]
     if levels != expected:
         same = sorted(levels) == expected
         raise NotYet(
-            "all answers came, but not in the order of the pictures."
+            "all paintings came, but not in the order of the pictures."
             if same
-            else "some answers are not those of their pictures; does every request have its own?"
+            else "some paintings are not those of their pictures; has every request its own data?"
         )
 
 
@@ -168,3 +185,14 @@ def _most_together(url: str, before: Counter, rows: int) -> int:
         if time.monotonic() > deadline:
             return max(made, default=0)
         time.sleep(0.02)
+
+
+def exercise_3(retry_within: Callable) -> str:
+    """Check a function that retries with pauses within a time limit, on a clock of our own."""
+    _retries.check(retry_within)
+    return "It is patient with the server, and honest with the person who waits."
+
+
+def exercise_quiz(letters: str) -> str:
+    """Mark the quiz about lessons 05 to 07."""
+    return mark_quiz(letters, key=QUIZ_KEY, why=QUIZ_WHY)

@@ -1,12 +1,13 @@
-"""Lesson 09, build a pipeline: an ensemble for blended styles, and a look before decoding."""
+"""Lesson 09, build a pipeline: sizing its steps, an ensemble for blends, one response a request."""
 
-import random
+import math
 import shutil
-import struct
 import tempfile
-import zlib
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
 
 from serving_kit.errors import ConfigError
 from serving_kit.exercises._answers import NotYet, call, describe
@@ -15,12 +16,62 @@ from serving_kit.repository import checks
 from serving_kit.repository.config import CONFIG, CPU_CONFIG
 from serving_kit.repository.config_text import parse_config
 
+HINTS = {
+    1: (
+        "An instance that needs 90 ms for a request can do about 11 of them in a second.",
+        "25 requests a second of 90 ms each are 25 * 90 = 2,250 ms of work in each second. How "
+        "many instances have 1,000 ms each?",
+        "math.ceil(per_second * ms / 1000) for each step.",
+    ),
+    2: (
+        "Start from CONFIG of section 3. Which model is exchanged, and what does it need that the "
+        "other one did not?",
+        "A second entry in `input`, with the dims [ 1, 26 ], and a second input_map in the step of "
+        "multi_style.",
+        'input_map { key: "INPUT_1" value: "WEIGHTS" }: the key is the name in the model, the '
+        "value the name in the ensemble.",
+    ),
+    3: (
+        "What happens to the third request if the second one raises?",
+        "try and except belong inside the loop, and every turn appends exactly one response.",
+        "except ValueError: InferenceResponse([], TritonError(str(error), INVALID_ARG)), "
+        "and except Exception the same without a code, which means INTERNAL.",
+    ),
+}
 NAME = "blend_jpeg"
 STEPS = ("preprocess", "multi_style", "postprocess")
 INPUTS, OUTPUTS = {"PICTURE", "WEIGHTS"}, {"JPEG"}
 
 
-def exercise_1(text: str) -> str:
+def exercise_1(instances: Callable) -> str:
+    """Check a function that says how many instances each step of a pipeline needs."""
+    milliseconds = {"preprocess": 4.0, "fast_neural_style": 90.0, "postprocess": 210.0}
+    for per_second in (25, 2, 110):
+        expected = {step: math.ceil(per_second * ms / 1000) for step, ms in milliseconds.items()}
+        found = call(instances, dict(milliseconds), per_second)
+        if not isinstance(found, dict) or set(found) != set(milliseconds):
+            what = sorted(found) if isinstance(found, dict) else describe(found)
+            raise NotYet(f"it returned {what}; expected a dict with the steps as keys.")
+        for step, number in found.items():
+            _check_number(step, number, expected[step], milliseconds[step], per_second)
+    return "And the slowest step gets the most instances, not every step the same number."
+
+
+def _check_number(step: str, found: object, wanted: int, ms: float, per_second: int) -> None:
+    if found == wanted:
+        return
+    said = f"for {per_second} requests a second of {ms:g} ms each, {step} gets {found!r}"
+    if not isinstance(found, int | float | np.number) or found != int(found):
+        raise NotYet(f"{said}; instances come in whole numbers.")
+    if found == 0:
+        raise NotYet(f"{said}: nothing would be done.")
+    if found < wanted:
+        can = found * 1000 / ms
+        raise NotYet(f"{said}, which can do {can:.1f} a second: the queue grows for ever.")
+    raise NotYet(f"{said}; {wanted} can keep up.")
+
+
+def exercise_2(text: str) -> str:
     """Check the config.pbtxt of an ensemble through multi_style, as make check does."""
     try:
         config = parse_config(text, Path(CONFIG))
@@ -28,13 +79,13 @@ def exercise_1(text: str) -> str:
         raise NotYet(f"Triton cannot read it: {error}.") from None
     names = [step.model_name for step in config.ensemble_scheduling.step]
     if sorted(names) != sorted(STEPS):
-        raise NotYet(f"its steps are {', '.join(names) or 'none'}; they shall be {_list(STEPS)}.")
+        raise NotYet(f"its steps are {', '.join(names) or 'none'}; expected {_list(STEPS)}.")
     for kind, wanted in (("input", INPUTS), ("output", OUTPUTS)):
         found = {tensor.name for tensor in getattr(config, kind)}
         if found != wanted:
             raise NotYet(
-                f"its {kind} is {_list(sorted(found)) or 'not there'}; {_list(sorted(wanted))} "
-                "shall it be."
+                f"its {kind} is {_list(sorted(found)) or 'not there'}; expected "
+                f"{_list(sorted(wanted))}."
             )
     for finding in _findings(text):
         raise NotYet(f"make check would say: {finding.message}.")
@@ -60,36 +111,109 @@ def _list(names: tuple[str, ...] | list[str]) -> str:
     return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
 
 
-def exercise_2(png_size: Callable) -> str:
-    """Check a function that reads a PNG's width and height from the first bytes of a file."""
-    for width, height in ((451, 300), (1, 1), (30_000, 30_000)):
-        found = call(png_size, _start_of_png(width, height))
-        if found == (height, width) != (width, height):
-            raise NotYet(f"it returned {found} for a PNG {width} wide: the width comes first.")
-        if found is None:
-            raise NotYet(f"it returned None for a PNG of {width} x {height}.")
-        if not isinstance(found, tuple | list) or tuple(found) != (width, height):
-            raise NotYet(f"it returned {_short(found)} for a PNG of {width} x {height}.")
-    others = {
-        "a JPEG": b"\xff\xd8\xff\xe0\0\x10JFIF",
-        "text": b"a picture of a cat, in words",
-        "an empty file": b"",
-        "noise": random.Random(0).randbytes(32),
-    }
-    for name, start in others.items():
-        found = call(png_size, start)
-        if found is not None:
-            raise NotYet(f"it returned {_short(found)} for {name}; None says that it is no PNG.")
-    return "32 bytes are enough to refuse 900 million pixels."
+class _BadPicture(ValueError):
+    """What ``paint`` raises for the visitor's mistake."""
 
 
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 40 else describe(value)
+class _Fault(RuntimeError):
+    """What ``paint`` raises for ours."""
 
 
-def _start_of_png(width: int, height: int) -> bytes:
-    """Return the first 32 bytes of a PNG."""
-    header = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    whole = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header
-    return (whole + struct.pack(">I", zlib.crc32(header)))[:32]
+class _TritonError(SimpleNamespace):
+    """Stands in for pb_utils.TritonError, with its codes."""
+
+    UNKNOWN, INTERNAL, NOT_FOUND, INVALID_ARG, UNAVAILABLE, UNSUPPORTED = range(6)
+
+    def __init__(self, message: str, code: int = INTERNAL):
+        super().__init__(message=message, code=code)
+
+
+class _Response(SimpleNamespace):
+    """Stands in for pb_utils.InferenceResponse."""
+
+    def __init__(self, output_tensors: tuple = (), error: _TritonError | None = None):
+        super().__init__(outputs={tensor.name: tensor for tensor in output_tensors}, error=error)
+
+
+class _Tensor(SimpleNamespace):
+    """Stands in for pb_utils.Tensor."""
+
+    def __init__(self, name: str, array: np.ndarray):
+        super().__init__(name=name, as_numpy=lambda: array)
+
+
+_PB_UTILS = SimpleNamespace(
+    get_input_tensor_by_name=lambda request, name: request[name],
+    InferenceResponse=_Response,
+    Tensor=_Tensor,
+    TritonError=_TritonError,
+    TritonModelException=type("TritonModelException", (Exception,), {}),
+)
+GOOD, BAD, FAULTY = 1, 2, 3
+#: Several of each: what is good stands before, between and behind.
+BATCH = (GOOD, BAD, GOOD, FAULTY, GOOD)
+
+
+def exercise_3(execute: Callable) -> str:
+    """Check a python model's execute on a batch with a bad picture and a fault of ours."""
+    _run(execute, (GOOD,))
+    _run(execute, (GOOD, BAD, GOOD))
+    _run(execute, BATCH)
+    return "Five requests, five responses: three paintings, a 400 and a 500."
+
+
+def _paint(picture: np.ndarray) -> np.ndarray:
+    if picture[0] == BAD:
+        raise _BadPicture("the picture is empty; expected a JPEG, PNG or WebP")
+    if picture[0] == FAULTY:
+        raise _Fault("no layer of that name")
+    return picture + 100
+
+
+def _run(execute: Callable, batch: tuple[int, ...]) -> None:
+    requests = [
+        {"PICTURE": _Tensor("PICTURE", np.array([kind, place], np.uint8))}
+        for place, kind in enumerate(batch)
+    ]
+    try:
+        found = call(execute, requests, _paint, _PB_UTILS)
+    except NotYet as hint:
+        if isinstance(hint.__cause__, _BadPicture | _Fault):
+            what = "a bad picture" if isinstance(hint.__cause__, _BadPicture) else "a fault of ours"
+            raise NotYet(
+                f"{what} among {len(batch)} requests, and `execute` raised: Triton fails all "
+                f"{len(batch)} of them with a 500."
+            ) from None
+        raise
+    if not isinstance(found, list) or len(found) != len(batch):
+        what = f"a list of {len(found)}" if isinstance(found, list) else describe(found)
+        raise NotYet(
+            f"{len(batch)} requests, and it returned {what}; return a list with a response for "
+            "each."
+        )
+    for place, (kind, response) in enumerate(zip(batch, found, strict=True)):
+        if not isinstance(response, _Response):
+            raise NotYet(f"a response is {describe(response)}; let it be an InferenceResponse.")
+        _check_response(kind, place, response)
+
+
+def _check_response(kind: int, place: int, response: _Response) -> None:
+    error = response.error
+    if error is not None and not isinstance(error, _TritonError):
+        raise NotYet(f"an error is {describe(error)}; let it be a TritonError.")
+    if kind == GOOD:
+        if error:
+            raise NotYet(f"the good picture at place {place} got an error, {error.message!r}.")
+        jpeg = response.outputs.get("JPEG")
+        if jpeg is None:
+            raise NotYet(f"the response to the good picture at place {place} has no tensor JPEG.")
+        if not np.array_equal(jpeg.as_numpy(), [GOOD + 100, place + 100]):
+            raise NotYet(f"the picture at place {place} got the painting of another one.")
+    elif not error:
+        raise NotYet(f"the request at place {place} failed, but its response has no error.")
+    elif kind == BAD and error.code != _TritonError.INVALID_ARG:
+        raise NotYet("a bad picture got a 500, which says that it was our mistake.")
+    elif kind == BAD and "the picture is empty" not in error.message:
+        raise NotYet(f"the visitor reads {error.message!r}, not what is wrong with the picture.")
+    elif kind == FAULTY and error.code == _TritonError.INVALID_ARG:
+        raise NotYet("a fault of ours got a 400, which says that the picture was to blame.")
