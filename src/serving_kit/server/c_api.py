@@ -30,7 +30,7 @@ from tritonclient.utils import triton_to_np_dtype
 
 from serving_kit.errors import ServerError
 from serving_kit.paths import MODEL_REPOSITORY
-from serving_kit.server import embedded, runs, supervisor
+from serving_kit.server import cells, embedded, runs, supervisor
 from serving_kit.server.spec import ServerSpec
 
 #: A pointer, a number or another object of C.
@@ -216,7 +216,9 @@ def _respond(response: CData, flags: int, userp: CData) -> None:
     "TRITONSERVER_Error *(TRITONSERVER_ResponseAllocator *, char *, size_t, int, int64_t, void *, "
     "void **, void **, int *, int64_t *)"
 )
-def _allocate(allocator, tensor, size, kind, number, userp, buffer, buffer_userp, actual, actual_id):
+def _allocate(
+    allocator, tensor, size, kind, number, userp, buffer, buffer_userp, actual, actual_id
+):
     """Give Triton memory for one tensor of a response, in the CPU's memory whatever it prefers."""
     memory = ffi.new("char[]", max(size, 1))
     _buffers[int(ffi.cast("uintptr_t", memory))] = memory
@@ -268,7 +270,7 @@ def _output(response: CData, index: int) -> tuple[str, np.ndarray]:
 
 
 class RunFolder:
-    """Where the server of this process has its files; close() when it has ended.
+    """Where the server of this process has its files; stop() when it has ended.
 
     A supervisor waits for the end of this process, however it ends, and then ends the processes of
     models, and removes their shared memory and this folder.
@@ -281,6 +283,7 @@ class RunFolder:
     """
 
     def __init__(self, model_repository: str | Path = MODEL_REPOSITORY):
+        cells.begin(self)
         self._launcher = embedded.EmbeddedLauncher(ServerSpec(Path(model_repository).resolve()))
         self._launcher.check()
         runs.sweep()
@@ -295,10 +298,11 @@ class RunFolder:
         # It is told nothing to start, so it cleans up when its input closes.
         self._path.mkdir(mode=0o700)
         (self._path / supervisor.PID_FILE).write_text(str(self._supervisor.pid))
-        #: The model repository, the backends, and what python models name their memory with.
+        #: The model repository, and the backends.
         self.models = embedded.lay_out(self._path, self._launcher.spec.model_repository)
         self.backends = self._path / "backends"
-        self.shm_prefix = supervisor.shm_prefix(self._path)
+        #: What the names of the shared memory of python models are to begin with.
+        self.shm_prefix = supervisor.shm_prefix(self._path).encode()
         #: Triton's log.
         self.log = self._path / supervisor.LOG_FILE
 
@@ -322,8 +326,8 @@ class RunFolder:
                 os.dup2(file, number)
                 os.close(file)
 
-    def close(self) -> None:
-        """Remove the folder, with all that belongs to it."""
+    def stop(self) -> None:
+        """Remove the folder, with all that belongs to it; end the processes of models."""
         self._supervisor.stdin.close()
         self._supervisor.wait()
 
