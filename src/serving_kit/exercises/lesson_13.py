@@ -37,32 +37,32 @@ HINTS = {
 LEAST, MOST = 2, 6
 
 
+#: Requests a second, seconds of compute for each, and how busy a server may be.
+LOADS = ((50, 0.092, 0.6), (100, 0.05, 0.5), (30, 0.08, 0.7))
+
+
 def exercise_1(servers_needed: Callable) -> str:
     """Check a function that says how many servers a load needs."""
-    for rate, seconds, utilization in ((30, 0.08, 0.7), (100, 0.05, 0.5), (7, 0.1, 0.7)):
+    for rate, seconds, utilization in LOADS:
         found = one_number(call(servers_needed, rate, seconds, utilization))
         busy = rate * seconds
         right = math.ceil(busy / utilization) + 1
         if found == right:
             continue
         hints = {
-            busy / utilization: "that is right up to the last step: there are no parts of servers, "
-            "and one more is to be spare",
-            right - 1: "nobody is to spare: what happens while a server is being replaced?",
-            math.floor(busy / utilization) + 1: "rounded down, the servers would be busier than "
-            "they may",
-            math.ceil(busy): "at that number each server would be busy nearly all the time; the "
-            "utilization is missing, and one to spare",
-            math.ceil(busy) + 1: "the utilization is missing",
-            round(busy): "that many servers would be busy all the time, so the queue would grow "
-            "and grow; the utilization is missing, and one to spare",
+            right - 1: "none is to spare; what happens while a server is being replaced?",
+            busy / utilization: "there are no parts of servers, and one is to spare",
+            busy / utilization + 1: "there are no parts of servers",
+            math.ceil(busy): "that many would be busy nearly all the time, and the queue would "
+            "grow; use the utilization, and add one to spare",
+            math.ceil(busy) + 1: "what about the utilization?",
             math.ceil(busy * utilization) + 1: "a server that may be busy half of the time does "
-            "less, not more: divide by the utilization",
+            "less, not more, so divide by the utilization",
         }
-        hint = next((hints[h] for h in hints if np.isclose(found, h)), "look at the example")
+        hint = next((hints[h] for h in hints if np.isclose(found, h)), "compare with section 7")
         raise NotYet(
-            f"for {rate} requests a second of {seconds} s at {utilization:.0%}, expected {right}; "
-            f"you found {found:g}: {hint}."
+            f"for {rate} requests a second of {seconds} s at a utilization of {utilization}, "
+            f"expected {right}; you found {found:g}: {hint}."
         )
     return "Enough for the busiest hour, also while one of them is away."
 
@@ -115,6 +115,9 @@ def _misconception(
         return f"; never more than {MOST}"
     if found != int(found):
         return "; round up, as there are no parts of servers"
+    ratios = [queue / compute for queue, compute in after if compute]
+    if not before[0][0] and found == math.ceil(sum(ratios) / target):
+        return "; that is the mean of the servers' ratios, so add up queue and compute first"
     return ""
 
 

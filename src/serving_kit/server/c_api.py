@@ -98,7 +98,9 @@ def check(error: CData) -> None:
 def _sentence(error: CData) -> str:
     lib = library()
     code = _text(lib.TRITONSERVER_ErrorCodeString(error))
-    said = " ".join(_text(lib.TRITONSERVER_ErrorMessage(error)).split())
+    # A model's Python exception is followed by where it came from.
+    said = _text(lib.TRITONSERVER_ErrorMessage(error)).partition("\n\nAt:")[0]
+    said = " ".join(said.split())
     return f"Triton refused ({code}): {said.removeprefix(NO_ID).rstrip('.; ')}"
 
 
