@@ -21,7 +21,7 @@ START = """
 import gc, os, sys, time, weakref
 import numpy as np
 from serving_kit.errors import ServerError
-from serving_kit.server import c_api
+from serving_kit.server.c_api import requests
 from serving_kit.server.c_api import RunFolder, check, ffi, library, message, outputs, owned, send
 
 lib = library()
@@ -114,19 +114,19 @@ def test_a_request_leaves_no_memory(tiny_repository):
         x = np.arange(2, dtype="f4").view(Data)
         gone = weakref.ref(x)
         response = send(server, *request_for(server, x))
-        assert len(c_api._buffers) == 1
+        assert len(requests._buffers) == 1
         assert outputs(response)["OUTPUT_0"].tolist() == [0, 1]
-        assert not c_api._buffers
+        assert not requests._buffers
         del x, response
         # Triton says a moment later that it is done with the request.
         deadline = time.monotonic() + 30
-        while c_api._under_way or gone():
+        while requests._under_way or gone():
             assert time.monotonic() < deadline
             time.sleep(0.01)
 
         for _ in range(200):
             infer(server, PAIR)
-        assert not c_api._buffers
+        assert not requests._buffers
         found = message(lib.TRITONSERVER_ServerModelStatistics, server, b"tiny", -1)
         assert found["model_stats"][0]["inference_count"] == 201
         began = time.monotonic()
@@ -162,7 +162,7 @@ def test_what_triton_refuses_is_one_sentence_and_leaves_nothing(slow_repository)
             print(error)
         assert infer(server, np.float32([0, 1])).tolist() == [0, 1]
         time.sleep(0.5)
-        assert not c_api._buffers and not c_api._under_way
+        assert not requests._buffers and not requests._under_way
         began = time.monotonic()
         del server
         assert time.monotonic() - began < 20, "a request is still there"
@@ -231,9 +231,9 @@ def test_ctrl_c_ends_the_waiting_only(slow_repository):
         try:
             infer(server, np.float32([2, 0]))
         except KeyboardInterrupt:
-            assert len(c_api._under_way) == 1
+            assert len(requests._under_way) == 1
         assert infer(server, np.float32([0, 5])).tolist() == [0, 5]
-        assert not c_api._buffers and not c_api._under_way
+        assert not requests._buffers and not requests._under_way
         server = None
         folder.stop()
         print("whole")

@@ -1,4 +1,4 @@
-/* The part of Triton's C API that c_api.py declares to cffi: types, constants and functions as in
+/* The part of Triton's C API that calls.py declares to cffi: types, constants and functions as in
    NVIDIA's tritonserver.h, whose comments explain them
    (https://github.com/triton-inference-server/core/blob/r24.10/include/triton/core/tritonserver.h).
    The wheel that carries libtritonserver has no header. */
