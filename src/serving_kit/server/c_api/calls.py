@@ -1,5 +1,6 @@
 """Calling Triton's C API: its library, its errors, and objects that are deleted in time."""
 
+import atexit
 import contextlib
 import ctypes
 import functools
@@ -18,6 +19,7 @@ ffi.cdef(Path(__file__).with_name("declarations.h").read_text())
 CData = ffi.CData
 #: How Triton begins a text about a request that was given no ID.
 NO_ID = "[request id: <id_unknown>] "
+_is_ending = False
 
 
 @functools.cache
@@ -104,7 +106,17 @@ def owning(pointer: CData) -> CData:
     """Return a pointer whose object is deleted with it."""
     kind = ffi.typeof(pointer).item.cname.split()[-1]
     delete = getattr(library(), f"{kind}Delete")
-    return ffi.gc(pointer, lambda pointer: check(delete(pointer)))
+    return ffi.gc(pointer, lambda pointer: _is_ending or check(delete(pointer)))
+
+
+@atexit.register
+def _end() -> None:
+    """Delete nothing any more: Triton would wait for callbacks, which Python cannot take now.
+
+    The end of the process ends Triton as well.
+    """
+    global _is_ending
+    _is_ending = True
 
 
 def message(ask: Callable, *arguments: object) -> dict:
