@@ -57,6 +57,13 @@ def request_for(server, x, model=b"tiny", name=b"INPUT_0", size=None):
 def infer(server, x, **named):
     return outputs(send(server, *request_for(server, x, **named)))["OUTPUT_0"]
 
+def wait_until(condition):
+    # Triton says a moment after the response that it is done with the request.
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
 PAIR = np.float32([1, 2])
 """
 #: A model that takes its time, or raises.
@@ -118,11 +125,7 @@ def test_a_request_leaves_no_memory(tiny_repository):
         assert outputs(response)["OUTPUT_0"].tolist() == [0, 1]
         assert not requests._buffers
         del x, response
-        # Triton says a moment later that it is done with the request.
-        deadline = time.monotonic() + 30
-        while requests._under_way or gone():
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        wait_until(lambda: not requests._under_way and gone() is None)
 
         for _ in range(200):
             infer(server, PAIR)
@@ -161,8 +164,7 @@ def test_what_triton_refuses_is_one_sentence_and_leaves_nothing(slow_repository)
         except TypeError as error:
             print(error)
         assert infer(server, np.float32([0, 1])).tolist() == [0, 1]
-        time.sleep(0.5)
-        assert not requests._buffers and not requests._under_way
+        wait_until(lambda: not requests._buffers and not requests._under_way)
         began = time.monotonic()
         del server
         assert time.monotonic() - began < 20, "a request is still there"
@@ -233,7 +235,7 @@ def test_ctrl_c_ends_the_waiting_only(slow_repository):
         except KeyboardInterrupt:
             assert len(requests._under_way) == 1
         assert infer(server, np.float32([0, 5])).tolist() == [0, 5]
-        assert not requests._buffers and not requests._under_way
+        wait_until(lambda: not requests._buffers and not requests._under_way)
         server = None
         folder.stop()
         print("whole")
