@@ -130,8 +130,8 @@ def test_a_request_leaves_no_memory(tiny_repository):
         for _ in range(200):
             infer(server, PAIR)
         assert not requests._buffers
-        found = message(lib.TRITONSERVER_ServerModelStatistics, server, b"tiny", -1)
-        assert found["model_stats"][0]["inference_count"] == 201
+        ask = lib.TRITONSERVER_ServerModelStatistics, server, b"tiny", -1
+        wait_until(lambda: message(*ask)["model_stats"][0]["inference_count"] == 201)
         began = time.monotonic()
         ffi.release(server)
         assert time.monotonic() - began < 20, "a request is still there"
