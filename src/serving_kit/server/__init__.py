@@ -10,6 +10,7 @@
 - ``supervisor`` is the process that owns a Triton: it ends it with its owner, starts it again after
   a crash, replaces a dead stub, and cleans up;
 - ``runs`` has the folder of each run, ``registry`` the servers that outlive their owner;
+- ``c_api`` is a Triton in this process, without a port;
 - ``cells`` ends a server whose notebook cell is run again;
 - ``ports`` finds free ports, ``triton_log`` the cause of a failed start.
 """

@@ -186,6 +186,22 @@ def _site_packages() -> Path:
     return _triton_home().parent.parent
 
 
+def libtritonserver() -> Path:
+    """Return the library with Triton's C API; those that it needs lie beside it.
+
+    Raises:
+        ServerError: there is none.
+    """
+    installed = _installed_home()
+    folder = installed / "lib" if installed else _site_packages() / "nvidia_pytriton.libs"
+    for library in folder.glob("libtritonserver*.so"):
+        return library
+    raise ServerError(
+        f"there is no libtritonserver in {folder}; install nvidia-pytriton anew, as in "
+        "environment.yml"
+    )
+
+
 def _installed_home() -> Path | None:
     """Return the folder of the Triton that ``SERVING_KIT_TRITON`` names, if it does.
 
