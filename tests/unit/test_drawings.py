@@ -12,6 +12,7 @@ from serving_kit.paths import ROOT
 DRAWINGS = ROOT / "docs" / "drawings"
 SOURCES = sorted(DRAWINGS.glob("*.mmd"))
 DOCUMENT = ROOT / "docs" / "architecture.md"
+START_PAGE = ROOT / "notebooks" / "README.md"
 #: What the largest may have, in bytes and in the pixels of GitHub's column.
 LARGEST, WIDEST = 80_000, 1050
 SVG = "{http://www.w3.org/2000/svg}"
@@ -33,7 +34,7 @@ def picture(source):
 
 
 def test_there_are_as_many_pictures_as_texts():
-    assert len(SOURCES) == 4
+    assert len(SOURCES) == 5
     assert [file.stem for file in sorted(DRAWINGS.glob("*.svg"))] == [s.stem for s in SOURCES]
 
 
@@ -82,11 +83,10 @@ def test_every_file_that_a_drawing_names_is_there(source):
             assert any(file.startswith(f"notebooks/{number}_") for file in files), number
 
 
-def test_the_document_shows_every_drawing_and_links_to_its_text():
-    text = DOCUMENT.read_text()
-    for source in SOURCES:
-        assert re.search(rf"!\[[^\]]+\]\(drawings/{source.stem}\.svg\)", text), source.stem
-        assert f"(drawings/{source.name})" in text
+def test_each_drawing_is_shown_beside_a_link_to_its_text(source):
+    text = DOCUMENT.read_text() + START_PAGE.read_text()
+    assert re.search(rf"!\[[^\]]+\]\([./docs]*drawings/{source.stem}\.svg\)", text)
+    assert re.search(rf"\([./docs]*drawings/{source.name}\)", text)
 
 
 def test_links_of_the_document_lead_somewhere():
