@@ -1,14 +1,170 @@
-"""Lesson 11, make it fast on a CPU: the index of a convolution, and what a cure is worth."""
+"""Lesson 11, make it fast on a CPU: what a fix is worth, a stopwatch, and a convolution's index."""
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from math import isclose
 
 import numpy as np
 
 from serving_kit.exercises._answers import NotYet, call, describe
 
+HINTS = {
+    1: (
+        "How many milliseconds does the whole network take before the fix, and how many after it? "
+        "The answer is the first divided by the second.",
+        "After the fix, `kind` takes spent[kind] / possible[kind], and everything else takes as "
+        "long as before.",
+        "total = sum(spent.values()), and for each kind: "
+        "total / (total - spent[kind] + spent[kind] / possible[kind]).",
+    ),
+    2: (
+        "Section 1 has three rules. Which of them does the stub follow?",
+        "Call each function once before you start the clock. Then let a loop over the rounds "
+        "contain a loop over the two functions, and append each time to a list.",
+        "One measurement is: began = clock(); run().numpy(); took.append(clock() - began). "
+        "statistics.median takes such a list.",
+    ),
+    3: (
+        "The shape is wrong because pixels at the border have no window. What does section 4 do "
+        "with `places` before it takes the windows?",
+        "np.pad with mode='reflect' mirrors. How many pixels does a kernel of 3, or of 9, reach "
+        "beyond the border?",
+        "padded = np.pad(places, kernel // 2, mode='reflect'), and then the windows of `padded`.",
+    ),
+}
 
-def exercise_1(window_index: Callable) -> str:
+
+def exercise_1(whole_speedup: Callable) -> str:
+    """Check what each fix alone does for the whole network."""
+    spent, possible = (
+        {"Norm": 600.0, "Conv": 300.0, "Pad": 100.0},
+        {"Norm": 4, "Conv": 3, "Pad": 50},
+    )
+    found = call(whole_speedup, dict(spent), dict(possible))
+    if not isinstance(found, dict):
+        raise NotYet(f"it returned {describe(found)}; let it return a dict.")
+    if set(found) != set(spent):
+        raise NotYet(f"it has the kinds {sorted(found)}, expected {sorted(spent)}.")
+    for kind, took in spent.items():
+        rest = sum(spent.values()) - took
+        expected = (rest + took) / (rest + took / possible[kind])
+        if not isinstance(found[kind], float | int) or not isclose(found[kind], expected):
+            raise NotYet(
+                f"{kind} takes {took:.0f} of 1000 ms and becomes {possible[kind]} times as fast: "
+                f"you say {found[kind]} for the whole; how many ms does the whole take then?"
+            )
+    return "Norm first: 1.8 times; making Pad 50 times as fast gives only 1.1."
+
+
+@dataclass
+class Machine:
+    """A simulated machine with two programs on it, and the clock of it.
+
+    Attributes:
+        warm_up: seconds that the first run of each program takes longer.
+        drift: how much slower everything is after each run, relative to its true time.
+        interrupted: the run that another program delays, counted over both; and for how long.
+    """
+
+    warm_up: float = 0.0
+    drift: float = 0.0
+    interrupted: tuple[int, float] = (-1, 0.0)
+    now: float = 1000.0
+    ran: list[str] = field(default_factory=list)
+    waiting: float = 0.0
+
+    def program(self, name: str, seconds: float) -> Callable:
+        """Return a function that orders so many seconds of work."""
+
+        def run() -> "Result":
+            self.waiting += seconds * (1 + self.drift * len(self.ran))
+            if name not in self.ran:
+                self.waiting += self.warm_up
+            if len(self.ran) == self.interrupted[0]:
+                self.waiting += self.interrupted[1]
+            self.ran.append(name)
+            self.now += 1e-6  # to order the work
+            return Result(self)
+
+        return run
+
+    def clock(self) -> float:
+        """Return the seconds since the machine started."""
+        return self.now
+
+
+@dataclass
+class Result:
+    """What a program returns before its work is done."""
+
+    machine: Machine
+
+    def numpy(self) -> float:
+        """Wait for all that was ordered."""
+        self.machine.now += self.machine.waiting
+        self.machine.waiting = 0.0
+        return 0.0
+
+
+#: Seconds of the two programs.
+SLOW, QUICK = 0.020, 0.010
+ROUNDS = 9
+
+
+def exercise_2(compare: Callable) -> str:
+    """Check a stopwatch on simulated machines, each with one thing that spoils a careless one."""
+    _measure(compare, Machine(), "on a machine where nothing goes wrong", _not_waited)
+    _measure(
+        compare,
+        Machine(warm_up=1.0),
+        "when the first run of each function takes a second longer",
+        "the first run counts in your result. Call each function once before you measure.",
+    )
+    _measure(
+        compare,
+        Machine(interrupted=(8, 5.0)),
+        "when another program interrupts one run for 5 s",
+        "one bad moment changes your result. Which mean of a list ignores it?",
+    )
+    _measure(
+        compare,
+        Machine(drift=0.05),
+        "on a machine that gets 5 % slower with each run",
+        "the function that was measured last got the slow machine. Let them take turns, round by "
+        "round.",
+    )
+    return "Waited for, warm, in turns, and the median: this stopwatch can be trusted."
+
+
+def _measure(compare: Callable, machine: Machine, when: str, why: str | Callable) -> None:
+    """Let a learner's stopwatch compare two programs; raise if their ratio is not 2."""
+    first, second = machine.program("first", SLOW), machine.program("second", QUICK)
+    found = call(compare, first, second, machine.clock, ROUNDS)
+    if not isinstance(found, list | tuple | np.ndarray) or len(found) != 2:
+        raise NotYet(f"it returned {describe(found)}; let it return two numbers.")
+    slow, quick = map(float, found)
+    if min(machine.ran.count("first"), machine.ran.count("second")) < ROUNDS:
+        raise NotYet(f"with rounds={ROUNDS} a function ran only {_counts(machine)}.")
+    # Where the machine gets slower with each run, taking turns leaves 5 % to the second.
+    if not 1.7 < slow / max(quick, 1e-12) < 2.3:
+        reason = why if isinstance(why, str) else why(slow)
+        raise NotYet(f"{when}, your seconds are {slow:.3g} and {quick:.3g}, not 2 to 1: {reason}")
+    if machine.drift == 0 and not isclose(slow, SLOW, rel_tol=0.01):
+        reason = why if isinstance(why, str) else why(slow)
+        raise NotYet(f"{when}, your seconds are {slow:.3g}, expected {SLOW}: {reason}")
+
+
+def _not_waited(slow: float) -> str:
+    if slow < SLOW / 10:
+        return "you read the clock before the work was done. What waits for a result?"
+    return "one call of each function belongs between two looks at the clock."
+
+
+def _counts(machine: Machine) -> str:
+    return " and ".join(f"{machine.ran.count(name)} times" for name in ("first", "second"))
+
+
+def exercise_3(window_index: Callable) -> str:
     """Check which rows each pixel sees, for several sizes and kernels."""
     for height, width, kernel in ((5, 5, 3), (6, 9, 3), (16, 12, 9)):
         found = call(window_index, height, width, kernel)
@@ -52,25 +208,3 @@ def _windows(height: int, width: int, kernel: int) -> np.ndarray:
             for x in range(width)
         ]
     )
-
-
-def exercise_2(whole_speedup: Callable) -> str:
-    """Check what each cure alone does for the whole network."""
-    spent, possible = (
-        {"Norm": 600.0, "Conv": 300.0, "Pad": 100.0},
-        {"Norm": 4, "Conv": 3, "Pad": 50},
-    )
-    found = call(whole_speedup, dict(spent), dict(possible))
-    if not isinstance(found, dict):
-        raise NotYet(f"it returned {describe(found)}; let it return a dict.")
-    if set(found) != set(spent):
-        raise NotYet(f"it has the kinds {sorted(found)}, expected {sorted(spent)}.")
-    for kind, took in spent.items():
-        rest = sum(spent.values()) - took
-        expected = (rest + took) / (rest + took / possible[kind])
-        if not isinstance(found[kind], float | int) or not isclose(found[kind], expected):
-            raise NotYet(
-                f"{kind} takes {took:.0f} of 1000 ms and becomes {possible[kind]} times as fast: "
-                f"you say {found[kind]} for the whole; how many ms does the whole take then?"
-            )
-    return "Norm first: 1.8 times; making Pad 50 times as fast gives only 1.1."

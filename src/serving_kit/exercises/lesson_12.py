@@ -1,143 +1,171 @@
-"""Lesson 12, package and publish: a zip whose bytes depend on nothing else, and what is damaged."""
+"""Lesson 12, package and publish: check a download, check a release, run a demo; and the quiz."""
 
 import hashlib
-import io
 import tempfile
-import time
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+
 from serving_kit.exercises._answers import NotYet, call, describe
-from serving_kit.paths import BACKENDS, ROOT
+from serving_kit.exercises._processes import Machine
+from serving_kit.exercises._quiz import mark_quiz
+from serving_kit.paths import BACKENDS
 
-FILES = ROOT / "demo.zip-builder" / "files"
-SUMS = "SHA256SUMS"
-A_DAY = 24 * 60 * 60
+HINTS = {
+    1: (
+        "A damaged file exists, too. What do you have to compute of its bytes, and compare?",
+        "Path(folder).rglob('*') goes through all depths. It returns folders, too: is_file() tells "
+        "them apart. path.relative_to(folder).as_posix() is the name as the dict has it.",
+        "Make a dict of what is in the folder, name -> hashlib.sha256(bytes).hexdigest(). The "
+        "three lists then are comparisons of two dicts.",
+    ),
+    2: (
+        "Try your function with arrays of your own: one with NaN in it, one with another shape, "
+        "one that is too small everywhere, two of uint8.",
+        "NumPy stretches shapes that do not fit; uint8 has no negative numbers; a difference may "
+        "be negative; every comparison with NaN is False.",
+        "First compare the shapes. Then make both float, take the largest absolute difference, and "
+        "return whether it is <= the tolerance times the largest absolute value of `own`.",
+    ),
+    3: (
+        "There are two waits: for is_ready(), and for the end of either process. In both, look, "
+        "and sleep(0.5) before you look again.",
+        "While you wait for is_ready(), also look whether Triton is still there (poll() is None), "
+        "and count the seconds that you have slept.",
+        "Keep the processes in a list. Loop while all(p.poll() is None for p in processes). In the "
+        "end, terminate() and wait() for each whose poll() is None.",
+    ),
+}
 
-
-def exercise_1(pack: Callable) -> str:
-    """Check a function that packs a dict of names and bytes into the bytes of a zip file."""
-    content = _demo()
-    data = call(pack, dict(content))
-    entries = _entries(data, content)
-    again = call(pack, dict(reversed(content.items())))
-    if [entry.filename for entry in _entries(again, content)] != [e.filename for e in entries]:
-        raise NotYet(
-            "the same dict in another order gave other bytes: the files are in the zip in the "
-            "order in which they came."
-        )
-    for entry in entries:
-        if _seconds_from_now(entry.date_time) < A_DAY:
-            year, month, day, hour, minute, second = entry.date_time
-            raise NotYet(
-                f"{entry.filename} bears the time {year}-{month:02}-{day:02} {hour:02}:{minute:02}:"
-                f"{second:02}: tomorrow the bytes will be others. Give it one that never changes."
-            )
-    for entry in entries:
-        mode, script = entry.external_attr >> 16, entry.filename.endswith(".sh")
-        if mode & 0o777 != (0o755 if script else 0o644):
-            raise NotYet(
-                f"the mode of {entry.filename} is {mode & 0o777:o}; {'755' if script else '644'} "
-                f"lets everybody read it{' and run it' if script else ', and nobody run it'}."
-            )
-    if len(data) > sum(map(len, content.values())):
-        raise NotYet(
-            "the zip is larger than its files: they are stored, not compressed. A ZipInfo has a "
-            "compress_type of its own, whatever the ZipFile was opened with."
-        )
-    if again != data:
-        raise NotYet(
-            "names, times and modes are right, but the bytes were others at a second call."
-        )
-    return f"{len(content)} real files of demo.zip, in any order and on any day: the same bytes."
+# 12.1: a check of a download.
 
 
-def _demo() -> dict[str, bytes]:
-    """Return some files that go into demo.zip, scripts among them."""
-    folders = {"": FILES, "backends/oneflow/": BACKENDS / "oneflow"}
-    return {
-        f"{prefix}{path.relative_to(folder).as_posix()}": path.read_bytes()
-        for prefix, folder in folders.items()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and "__pycache__" not in path.parts
-    }
-
-
-def _entries(data: object, content: dict[str, bytes]) -> list[zipfile.ZipInfo]:
-    """Return what a zip says of its files, which are those that it shall have."""
-    if not isinstance(data, bytes):
-        raise NotYet(f"it returned {describe(data)}; the bytes of a zip file are asked for.")
-    try:
-        with zipfile.ZipFile(io.BytesIO(data)) as packed:
-            entries = packed.infolist()
-            found = {entry.filename: packed.read(entry) for entry in entries}
-    except zipfile.BadZipFile as error:
-        raise NotYet(
-            f"its {len(data):,} bytes are no zip file ({error}). Were they taken before the "
-            "ZipFile was closed?"
-        ) from None
-    for name, expected in content.items():
-        if found.get(name) != expected:
-            said = "is not in the zip" if name not in found else "has other bytes in the zip"
-            raise NotYet(f"{name} {said}.")
-    if len(entries) != len(content):
-        raise NotYet(f"the zip has {len(entries)} entries for {len(content)} files.")
-    return entries
-
-
-def _seconds_from_now(date_time: tuple[int, ...]) -> float:
-    return abs(time.time() - time.mktime((*date_time, 0, 0, -1)))
-
-
-def exercise_2(find_damage: Callable) -> str:
-    """Check a function that compares a folder with its SHA256SUMS."""
+def exercise_1(find_damage: Callable) -> str:
+    """Check a function that compares a folder with the sums of its files."""
     with tempfile.TemporaryDirectory(prefix="serving-kit-exercise-") as name:
         folder = Path(name)
-        for path, data in (_demo() | {"my photo  (2).jpg": b"two blanks"}).items():
+        for path, data in _files().items():
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
             (folder / path).write_bytes(data)
-        _write_sums(folder)
-        _compare(find_damage, folder, "none was touched", [], [])
-        flipped = ["backends/oneflow/model.py", "styles.jpg"]
-        for path in flipped:
-            data = bytearray((folder / path).read_bytes())
-            data[len(data) // 2] ^= 1
-            (folder / path).write_bytes(data)
-        _compare(find_damage, folder, "one bit of two of them was flipped", flipped, [])
-        gone = ["my photo  (2).jpg", "tools/check_files.sh"]
-        for path in gone:
-            (folder / path).unlink()
-        case = "one bit of two was flipped, and two are gone"
-        _compare(find_damage, folder, case, flipped, gone)
-    return "What is damaged and what is missing, to the last bit, of the real files of demo.zip."
+        sums = {path: hashlib.sha256(data).hexdigest() for path, data in _files().items()}
+
+        def look(case: str, damaged=(), missing=(), unlisted=()) -> None:
+            expected = {"damaged": damaged, "missing": missing, "not in the dict": unlisted}
+            _compare(call(find_damage, folder, dict(sums)), case, expected)
+
+        look("when no file was touched")
+        _flip(folder / "model.py")
+        look("when one bit of a file was flipped", ["model.py"])
+        (folder / "photo.jpg").unlink()
+        look("when a file is gone, too", ["model.py"], ["photo.jpg"])
+        extra = ["oneflow_backend/added.py", "run.sh"]
+        for path in extra:
+            (folder / path).write_text("print('mine')\n")
+        look("when somebody has added two files", ["model.py"], ["photo.jpg"], extra)
+    return "Damaged, missing, added: nothing in the folder gets past you."
 
 
-def _write_sums(folder: Path) -> None:
-    lines = [
-        f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.relative_to(folder).as_posix()}\n"
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    ]
-    (folder / SUMS).write_text("".join(lines))
+def _files() -> dict[str, bytes]:
+    """Return some files: the backend's, and a photo."""
+    backend = BACKENDS / "oneflow"
+    found = {
+        path.relative_to(backend).as_posix(): path.read_bytes()
+        for path in sorted(backend.rglob("*.py"))
+    }
+    return found | {"photo.jpg": bytes(range(256))}
 
 
-def _compare(
-    find_damage: Callable, folder: Path, case: str, damaged: list[str], missing: list[str]
-) -> None:
-    """Call a learner's function on a folder; any difference becomes a hint."""
-    found = call(find_damage, folder)
-    if not isinstance(found, tuple | list) or len(found) != 2:
-        raise NotYet(f"it returned {describe(found)}; two lists are asked for: damaged, missing.")
-    wanted = {"damaged": damaged, "missing": missing}
-    for (kind, names), told in zip(wanted.items(), found, strict=True):
+def _flip(file: Path) -> None:
+    """Flip one bit in the middle; the size stays."""
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+
+
+def _compare(found: object, case: str, expected: dict[str, list[str]]) -> None:
+    if not isinstance(found, tuple | list) or len(found) != len(expected):
+        raise NotYet(f"it returned {describe(found)}; let it return three lists of names.")
+    for (kind, names), told in zip(expected.items(), found, strict=True):
         if not isinstance(told, list | tuple | set) or not all(isinstance(n, str) for n in told):
-            raise NotYet(f"{kind} shall be a list of names, as {SUMS} has them.")
-        if sorted(told) != names:
-            raise NotYet(f"{case}: {kind} are {_list(told)}; expected {_list(names)}.")
+            raise NotYet(f"{kind}: let this be a list of names, as the dict has them.")
+        if sorted(told) != sorted(names):
+            raise NotYet(f"{case}, you say {kind}: {_list(told)}; expected {_list(names)}.")
 
 
 def _list(names: list[str]) -> str:
     """Return names for a sentence, the first three of many."""
     shown = [repr(name) for name in sorted(names)[:3]]
     return ", ".join(shown) + (f" and {len(names) - 3} more" if len(names) > 3 else "") or "none"
+
+
+# 12.2: a check of a release.
+
+TOLERANCE = 0.01
+
+
+def exercise_2(agrees: Callable) -> str:
+    """Check a function that compares what is served with what the graph itself returns."""
+    own = np.linspace(-200, 100, 48, dtype=np.float32).reshape(1, 3, 4, 4)
+    one_off, low, nothing = own.copy(), own.copy(), own.copy()
+    one_off[0, 1, 2, 3] += 50
+    low[0, 1, 2, 3] -= 50
+    nothing[0, 2, 0, 0] = np.nan
+    photo = np.full((4, 4, 3), 200, np.uint8)
+    for served, expected, wanted, why in (
+        (own, own, True, "the two are equal."),
+        (own + 1.5, own, True, "they differ by 1.5, and 0.01 of the largest value, 200, is 2."),
+        (own + 2.5, own, False, "they differ by 2.5, and 0.01 of the largest value, 200, is 2."),
+        (one_off, own, False, "one value of 48 is wrong; a mean hides that."),
+        (low, own, False, "one value is 50 too small: the difference is negative."),
+        (nothing, own, False, "one value is NaN, and every comparison with NaN is False."),
+        (own[:, :1], own[:, :1].repeat(3, axis=1), False, "a shape is not the same; NumPy stretches"
+         " one to fit the other."),
+        (photo - 1, photo, True, "pictures of uint8 differ by 1: 199 - 200 is 255 in uint8, -1 in "
+         "float."),
+        (photo - 100, photo, False, "pictures of uint8 differ by 100."),
+    ):  # fmt: skip
+        found = call(agrees, served.copy(), expected.copy(), TOLERANCE)
+        if not isinstance(found, bool | np.bool_):
+            raise NotYet(f"it returned {describe(found)}; let it return True or False.")
+        if found != wanted:
+            raise NotYet(f"it returned {found}, expected {wanted}: {why}")
+    return "Nine releases, and each judged right. The builder's own check works like this."
+
+
+# 12.3: a demo of two processes.
+
+
+def exercise_3(run: Callable) -> str:
+    """Check a function that runs Triton and a page, on simulated machines."""
+    for case, machine in (
+        ("Triton is ready after 5 s and the page ends later", Machine(ready=5, page_ends=90)),
+        ("Triton is ready after 20 s and dies at 50 s", Machine(ready=20, triton_ends=50)),
+        ("Triton dies while it loads its models", Machine(ready=30, triton_ends=10)),
+        ("Triton is never ready", Machine()),
+    ):
+        code = machine.watch(case, run)
+        if code != 1 or isinstance(code, bool):
+            raise NotYet(f"when {case}, it returned {code!r}, expected 1.")
+    return "Ready before the page, and neither stays without the other."
+
+
+def exercise_quiz(letters: str) -> str:
+    """Mark the quiz on lessons 08 to 12."""
+    return mark_quiz(
+        letters,
+        key="bcbdadcb",
+        why=(
+            "requests wait while cores are idle, so let more of them be computed at once "
+            "(lesson 08).",
+            "joining requests is worth it only where one run of many rows is cheaper than many "
+            "runs (lesson 08, section 2).",
+            "a queue that is always full makes everybody late (lesson 08, on a flood).",
+            "an ensemble can neither decide nor repeat (lesson 09).",
+            "the key of the cache has the inputs, but not the parameters (lesson 09).",
+            "Triton takes the highest version that is loaded (lesson 10).",
+            "how long do 100 ms take afterwards, of which 80 are norms (lesson 11)?",
+            "a sum says that nothing has changed since the list was made, and no more "
+            "(lesson 12, section 6).",
+        ),
+    )
