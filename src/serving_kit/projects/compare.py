@@ -61,7 +61,7 @@ def compare(folder: Path, version: int) -> float:
             f"version {version}: graph and network({version}) give outputs of other shapes, "
             f"{shapes}; the network was changed since: python export.py {version}"
         )
-    if difference > TOLERANCE:
+    if not difference <= TOLERANCE:  # also where it is NaN
         raise Missing(_why(model, version, inputs, served, difference, place))
     kept = folder / ".progress"
     kept.mkdir(exist_ok=True)
@@ -144,7 +144,13 @@ def _run_eagerly(model: ModuleType, version: int, inputs: list[np.ndarray]) -> l
     tensors = result if isinstance(result, list | tuple) else [result]
     if not all(isinstance(tensor, flow.Tensor) for tensor in tensors):
         raise Missing("forward() must return a tensor, or a tuple of tensors")
-    return [tensor.numpy() for tensor in tensors]
+    arrays = [tensor.numpy() for tensor in tensors]
+    if not all(np.isfinite(array).all() for array in arrays):
+        raise Missing(
+            f"network({version}) gives NaN or infinite values on examples(), with which nothing "
+            "can be compared; let examples() return ordinary rows, or fix the network"
+        )
+    return arrays
 
 
 def _check_inputs(graph: GraphFolder, inputs: list[np.ndarray], version: int) -> None:
