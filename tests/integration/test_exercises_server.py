@@ -1,17 +1,15 @@
 """The folded solutions of all lessons are right; the server lessons' checks, on a real Triton."""
 
 import contextlib
-import re
 import shutil
 from concurrent.futures import ThreadPoolExecutor
-from urllib.request import urlopen
 
 import pytest
 import tritonclient.http as httpclient
 from notebook_parts import LESSONS, read, solutions
 
 from serving_kit.client import infer
-from serving_kit.exercises import lesson_06, lesson_07, lesson_08
+from serving_kit.exercises import _slow_server, lesson_06, lesson_07, lesson_08
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +30,7 @@ def shared_servers(quick_server, empty_server, monkeypatch):
     monkeypatch.setattr(lesson_07, "quick_server", lambda: contextlib.nullcontext(quick_server))
     monkeypatch.setattr(lesson_08, "empty_server", lambda: contextlib.nullcontext(empty_server))
     yield
-    shutil.rmtree(empty_server.model_repository / lesson_08.SLOW, ignore_errors=True)
+    shutil.rmtree(empty_server.model_repository / _slow_server.SLOW, ignore_errors=True)
 
 
 @pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.name)
@@ -114,28 +112,27 @@ def test_an_error_among_many_at_once_is_named(shared_servers, verdict):
     assert told.endswith("your function raised KeyError: 'style'")
 
 
-# 08.2
+# 08.3
 
 
 @pytest.mark.parametrize(
     ("answer", "hint"),
     [
-        ("dynamic_batching { }", "all 8 requests were answered, the last after 1.6 s; nobody"),
+        ("dynamic_batching { }", "all 8 requests were answered, the last after 1.6 s; none"),
         ("dynamic_batching { preferred_batch_size: 9 }", "Triton cannot load this: "),
-        ("sequence_batching { }", "Triton loads it, but answers: [400]"),
+        ("sequence_batching { }", "Triton loads it, but responds: [400]"),
     ],
 )
 def test_hints_on_a_queue_that_refuses(shared_servers, verdict, answer, hint):
-    assert hint in verdict("08.2", answer)
+    assert hint in verdict("08.3", answer)
 
 
-def test_the_made_up_metrics_have_the_form_of_tritons(shared_servers, empty_server):
+def test_the_made_up_statistics_of_batches_have_the_form_of_tritons(shared_servers, empty_server):
     lesson_08.load(empty_server, "")
-    real = urlopen(empty_server.metrics_url).read().decode().splitlines()
-    made_up = lesson_08.metrics(slow=[(0, 0)]).splitlines()
-    assert [line for line in made_up if line[0] != "#"]
-    # Requests of other tests are counted, too.
-    real = [re.sub(r" \d+$", " 0", line) for line in real]
-    for line in made_up:
-        if not line.startswith("# HELP"):
-            assert line in real
+    lesson_08.ask_at_once(empty_server.url, requests=1)
+    (made_up,) = [lesson_08.statistics({1: (1, 200)}, queue_ms=0)]
+    with contextlib.closing(httpclient.InferenceServerClient(empty_server.url)) as client:
+        (real,) = client.get_inference_statistics(_slow_server.SLOW)["model_stats"]
+    assert set(made_up) <= set(real)
+    assert set(made_up["inference_stats"]) <= set(real["inference_stats"])
+    assert set(made_up["batch_stats"][0]) == set(real["batch_stats"][0])

@@ -15,8 +15,6 @@ import tritonclient.grpc as grpcclient
 import tritonclient.http as httpclient
 from tritonclient.utils import InferenceServerException
 
-from serving_kit.exercises import lesson_10
-
 SECONDS = 120
 #: Between an answer and the next request: what is loaded needs the processor, too.
 PAUSE = 0.01
@@ -176,17 +174,13 @@ def come_and_go(model, clients, retries, wait_until):
 
 
 def check_metrics(model):
-    """Read Triton's metrics with what lesson 10 teaches, and see that its example is like them."""
+    """Read Triton's metrics as lesson 10 does, and see that no request has failed."""
     text = metrics(model)
     assert f'nv_inference_count{{model="{model.name}"' in text
-    made_up = set(lesson_10.series(lesson_10.metrics_text()))
-    shapes = {(name, tuple(sorted(dict(labels)))) for name, labels in made_up}
-    real = lesson_10.series(text)
-    assert shapes <= {(name, tuple(sorted(dict(labels)))) for name, labels in real}
-    failures = [
-        value
-        for (name, labels), value in real.items()
-        if name == "nv_inference_request_failure" and ("model", model.name) in labels
-    ]
-    assert len(failures) >= 4
-    assert not any(failures)
+    for name, at_least in (
+        ("nv_inference_request_failure", 4),
+        ("oneflow_worker_restarts_total", 1),
+    ):
+        values = re.findall(rf'^{name}{{model="{model.name}",.*version="\d+"}} (\S+)$', text, re.M)
+        assert len(values) >= at_least
+        assert not any(map(float, values))

@@ -1,101 +1,156 @@
-"""Lesson 08, batch and scale: the average batch from the metrics, and a queue that refuses."""
+"""Lesson 08, batch and scale: sizing, counters, a queue that refuses, and plans for batches."""
 
-import contextlib
-import tempfile
+import itertools
 from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-import tritonclient.http as httpclient
 from tritonclient.grpc.model_config_pb2 import ModelQueuePolicy
-from tritonclient.utils import InferenceServerException
 
-from serving_kit.client import infer
-from serving_kit.errors import ClientError, ConfigError
-from serving_kit.exercises._answers import NotYet, call, first_line, one_number
+from serving_kit.errors import ConfigError
+from serving_kit.exercises._answers import NotYet, call, describe, one_number
+from serving_kit.exercises._slow_server import SECONDS, ask_at_once, empty_server, load
+from serving_kit.exercises._statistics import statistics
 from serving_kit.repository.config import CONFIG
 from serving_kit.repository.config_text import parse_config
-from serving_kit.server import TritonServer, causes_in
 
-SLOW = "slow"
-#: What the learner's lines are added to.
-WITHOUT_POLICY = """
-backend: "python"
-max_batch_size: 1
-input [ { name: "INPUT_0" data_type: TYPE_FP32 dims: [ 1 ] } ]
-output [ { name: "OUTPUT_0" data_type: TYPE_FP32 dims: [ 1 ] } ]
-instance_group [ { kind: KIND_CPU } ]
-"""
-CODE = """
-import time
+HINTS = {
+    1: (
+        "At a rate of 40 a second and 60 ms each, how many requests are being computed at a time?",
+        "On average 40 * 0.06 = 2.4 of them: so many instances would never rest. Divide by the "
+        "share of the time for which one may be busy.",
+        "There is no half instance: math.ceil(rate * milliseconds / 1000 / share). And a model "
+        "that is served has at least one.",
+    ),
+    2: (
+        "All counters grow from the start of the server on, so every number is a difference.",
+        "Look at the units: the counters are in nanoseconds. And inference_stats sums over "
+        "requests: a run of eight rows is in there eight times.",
+        "Busy: the growth of sum(batch['compute_infer']['ns'] for batch in stats['batch_stats']), "
+        "divided by 1e9.",
+    ),
+    3: (
+        "There are two limits, one of length and one of time; both belong to the same braces.",
+        "Both are in the table of section 9. The time is given in microseconds.",
+        "default_queue_policy { max_queue_size: 100 default_timeout_microseconds: ... }",
+    ),
+    4: (
+        "First write a function that tells how long a batch of some rows takes with given plans.",
+        "divmod(rows, plan) gives how often a plan fits and the rows that are left; begin with "
+        "the largest plan.",
+        "There are few sets of plans: itertools.combinations lists them, and min(..., key=total) "
+        "picks one. Do not forget the sets with fewer plans.",
+    ),
+}
 
-import triton_python_backend_utils as pb_utils
+# 08.1
+
+#: Requests a second, milliseconds each, share; instances needed.
+LOADS = (
+    ((50, 110, 0.6), 10),
+    ((40, 60, 1.0), 3),
+    ((10, 50, 0.5), 1),
+    ((200, 12, 0.8), 3),
+    ((0, 60, 0.7), 1),
+)
 
 
-class TritonPythonModel:
-    def execute(self, requests):
-        return [self.answer(request) for request in requests]
+def exercise_1(instances_needed: Callable) -> str:
+    """Check a function that says how many instances a load needs."""
+    for (rate, milliseconds, share), needed in LOADS:
+        found = one_number(call(instances_needed, rate, milliseconds, share))
+        if found != needed:
+            at_a_time = rate * milliseconds / 1000
+            raise NotYet(
+                f"{rate} requests a second of {milliseconds} ms, busy for {share:g} of the time at "
+                f"most: you found {found:g}, expected {needed}. "
+                + _why_not(found, at_a_time, share, needed)
+            )
+    return "As many as requests are being computed at a time, and some to spare."
 
-    def answer(self, request):
-        time.sleep(0.2)
-        array = pb_utils.get_input_tensor_by_name(request, "INPUT_0").as_numpy()
-        return pb_utils.InferenceResponse([pb_utils.Tensor("OUTPUT_0", array)])
-"""
+
+def _why_not(found: float, at_a_time: float, share: float, needed: int) -> str:
+    """Name the mistake behind a wrong number of instances."""
+    exact = at_a_time / share
+    if not at_a_time:
+        return "A model that nobody asks for yet needs one instance to be served."
+    if np.isclose(found, exact) and exact != needed:
+        return "There is no part of an instance; round up."
+    if found == round(exact) or found == int(exact):
+        return f"{exact:.2f} are needed; with fewer, each is busier than that, so round up."
+    if found >= 1000 * needed / 2:
+        return "A second has 1000 milliseconds."
+    if np.isclose(found, np.ceil(at_a_time)) or np.isclose(found, round(at_a_time)):
+        return "That many would never rest; where is the share?"
+    if np.isclose(found, np.ceil(at_a_time * share)):
+        return "A smaller share makes more instances necessary: divide by it."
+    return f"On average {at_a_time:g} requests are being computed at a time."
+
+
+# 08.2
+
+
+def exercise_2(diagnose: Callable) -> str:
+    """Check a function that reads three numbers out of two looks at a model's statistics."""
+    before = statistics({1: (5, 10)}, queue_ms=100)
+    after = statistics({1: (15, 10), 8: (5, 40)}, queue_ms=850)
+    batch, queue, busy = _three_numbers(call(diagnose, before, after))
+    # In between: 10 runs of 1 row and 5 of 8, which are 50 requests.
+    _compare("the average batch", batch, 50 / 15, {
+        55 / 20: "that is the average since the server started; what happened in between?",
+        15 / 50: "that is runs divided by rows.",
+        4.5: "that is the average of two sizes; but there were more runs of one than of the other.",
+    })  # fmt: skip
+    _compare("the milliseconds in the queue", queue, 15.0, {
+        850 / 55: "that is the average since the server started; what happened in between?",
+        15e6: "that is nanoseconds.",
+        15e-3: "that is seconds.",
+        750.0: "that is of all requests together.",
+        50.0: "that is divided by the runs; each request waited for itself.",
+    })  # fmt: skip
+    _compare("the busy seconds", busy, 0.3, {
+        0.35: "that is since the server started; what happened in between?",
+        1.7: "that counts a run of eight requests eight times; batch_stats has each run once.",
+        1.75: "that counts a run of eight requests eight times, and since the server started.",
+        0.3e9: "that is nanoseconds.",
+        300.0: "that is milliseconds.",
+        0.05: "that counts each size of a batch once; there were several runs of each.",
+    })  # fmt: skip
+    idle = _three_numbers(call(diagnose, after, after))
+    if not np.allclose(idle, 0):
+        raise NotYet("right, but where nothing happened in between, let it return 0, 0 and 0.")
+    return "Batches, waiting and work: three numbers that tell what to change first."
+
+
+def _three_numbers(found: object) -> tuple[float, float, float]:
+    if not isinstance(found, tuple | list) or len(found) != 3:
+        what = describe(found) if not isinstance(found, tuple | list) else f"{len(found)} values"
+        raise NotYet(
+            f"your function returned {what}; let it return three numbers: rows of an average "
+            "batch, milliseconds in the queue, seconds busy."
+        )
+    return tuple(one_number(each) for each in found)
+
+
+def _compare(what: str, found: float, expected: float, hints: dict[float, str]) -> None:
+    """Say what a wrong number is.
+
+    Raises:
+        NotYet: it is not the expected one.
+    """
+    if not np.isclose(found, expected):
+        hint = next((hints[h] for h in hints if np.isclose(found, h)), f"expected {expected:.4g}.")
+        raise NotYet(f"{what}: you found {found:.4g}: {hint}")
+
+
+# 08.3
+
 AT_ONCE = 8
-SECONDS = 0.2
 MAY_WAIT = 100
 MICROSECONDS = 500_000
 
 
-def exercise_1(average_batch: Callable) -> str:
-    """Check a function that takes the average batch of a model from two texts of /metrics."""
-    # The painter comes first, and its last version has run nothing yet.
-    before = metrics(painter=[(40, 10)], finder=[(100, 100), (0, 0)])
-    after = metrics(painter=[(70, 20)], finder=[(260, 110), (80, 20)])
-    found = one_number(call(average_batch, before, after, "finder"))
-    hints = {
-        3.0: "that is the painter's, which comes first in the text.",
-        3.5: "that is the painter's since the server started.",
-        340 / 130: "that is the average since the server started; what happened in between?",
-        16.0: "that is version 1 alone; version 2 ran 80 rows in 20 runs.",
-        4.0: "that is version 2 alone; version 1 ran 160 rows in 10 runs.",
-        10.0: "that is the average of two averages; but one version ran more often than the other.",
-        0.125: "that is runs through rows.",
-        240.0: "that is the number of rows; in how many runs?",
-    }
-    if not np.isclose(found, 8.0):
-        hint = next((hints[h] for h in hints if np.isclose(found, h)), "expected 8.")
-        raise NotYet(f"you found {found:g} for 240 rows in 30 runs: {hint}")
-    if not np.isclose(one_number(call(average_batch, after, after, "finder")), 0.0):
-        raise NotYet("right, but without a run in between, let it return 0.")
-    return "Rows through runs: whether Triton makes batches, at a glance."
-
-
-def metrics(**models: list[tuple[int, int]]) -> str:
-    """Return a text of /metrics: for each model, rows and runs of version 1, 2 and so on."""
-    lines = []
-    for i, (name, what) in enumerate(
-        (("nv_inference_count", "inferences performed"), ("nv_inference_exec_count", "executions"))
-    ):
-        lines += [f"# HELP {name} Number of {what}", f"# TYPE {name} counter"]
-        for model, versions in models.items():
-            for version, counts in enumerate(versions, start=1):
-                lines.append(f'{name}{{model="{model}",version="{version}"}} {counts[i]}')
-    return "\n".join(lines) + "\n"
-
-
-@contextlib.contextmanager
-def empty_server() -> Iterator[TritonServer]:
-    """Start a real Triton that loads models when told to."""
-    with (
-        tempfile.TemporaryDirectory() as repository,
-        TritonServer(repository, mode="local", model_control=True) as server,
-    ):
-        yield server
-
-
-def exercise_2(policy: str) -> str:
+def exercise_3(policy: str) -> str:
     """Check lines of config.pbtxt that have Triton refuse what is too much."""
     try:
         config = parse_config(policy, CONFIG)
@@ -106,67 +161,106 @@ def exercise_2(policy: str) -> str:
         _check_limits(config.dynamic_batching.default_queue_policy)
     with empty_server() as server:
         load(server, policy)
-        said = Counter(_ask_at_once(server.url))
+        said = Counter(ask_at_once(server.url, AT_ONCE))
     _check_flood(said)
-    return f"{said['answered']} of {AT_ONCE} were answered, {AT_ONCE - said['answered']} were told."
-
-
-def load(server: TritonServer, policy: str) -> None:
-    """Load the slow model with these lines of config.pbtxt.
-
-    Raises:
-        NotYet: Triton refuses them.
-    """
-    version = server.model_repository / SLOW / "1"
-    version.mkdir(parents=True, exist_ok=True)
-    (version / "model.py").write_text(CODE)
-    (version.parent / CONFIG).write_text(WITHOUT_POLICY + policy)
-    with contextlib.closing(httpclient.InferenceServerClient(server.url)) as client:
-        old = len(server.log())
-        try:
-            client.load_model(SLOW)
-        except InferenceServerException as error:
-            (cause, *_) = [*causes_in(server.log()[old:]), first_line(error)]
-            raise NotYet(f"Triton cannot load this: {cause}") from None
-
-
-def _ask_at_once(url: str) -> list[str]:
-    """Send all requests at the same time; return what was said to each."""
-
-    def ask(_) -> str:
-        try:
-            infer(np.ones((1, 1), np.float32), model=SLOW, url=url)
-        except ClientError as error:
-            return str(error.__cause__)
-        return "answered"
-
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        return list(pool.map(ask, range(AT_ONCE)))
+    return f"{said['answered']} of {AT_ONCE} were answered, the others refused."
 
 
 def _check_limits(limits: ModelQueuePolicy) -> None:
     """Look whether both limits are there, and as asked for."""
     found = limits.default_timeout_microseconds
     if not found:
-        raise NotYet("nobody is refused who has waited for half a second; what limits the time?")
+        raise NotYet(
+            "a request that has waited for half a second is not refused; what limits the time?"
+        )
     if found != MICROSECONDS:
         raise NotYet(f"the limit of time is {found / 1e6:g} s, expected {MICROSECONDS / 1e6:g}.")
     if limits.timeout_action != ModelQueuePolicy.REJECT:
-        raise NotYet("with DELAY, who has waited too long waits on, behind all others.")
+        raise NotYet("with DELAY, a request that has waited too long waits on, behind all others.")
     found = limits.max_queue_size
     if found != MAY_WAIT:
-        raise NotYet(
-            f"the time is right; {found or 'as many as like'} may wait, expected {MAY_WAIT}."
-        )
+        raise NotYet(f"the time is right; {found or 'any number'} may wait, expected {MAY_WAIT}.")
 
 
 def _check_flood(said: Counter) -> None:
     """Find out whether some were answered, and the others refused."""
     strange = [words for words in said if words != "answered" and "[503]" not in words]
     if strange:
-        raise NotYet(f"Triton loads it, but answers: {strange[0]}")
+        raise NotYet(f"Triton loads it, but responds: {strange[0]}")
     if said["answered"] == AT_ONCE:
         raise NotYet(
             f"all {AT_ONCE} requests were answered, the last after {AT_ONCE * SECONDS:g} s; nobody "
             "was refused."
         )
+
+
+# 08.4
+
+#: Milliseconds of a run of each plan, as the painter's in section 2.
+PLAN_MS = {1: 30, 2: 46, 3: 66, 4: 85, 7: 150, 8: 170}
+#: Runs of each number of rows, and how many plans there may be beside that for one row.
+CHOICES = (
+    ({7: 20, 1: 20}, 1),
+    ({3: 30, 7: 2}, 1),
+    ({8: 10, 4: 10, 1: 5}, 2),
+    ({6: 40, 2: 40}, 2),
+    ({1: 50}, 3),
+)
+
+
+def exercise_4(best_plans: Callable) -> str:
+    """Check a function that chooses the plans for the batches that were counted."""
+    for sizes, most in CHOICES:
+        found = call(best_plans, dict(sizes), dict(PLAN_MS), most)
+        chosen = _plans(found, most)
+        fastest = min(_time_of_all(sizes, {1, *more}) for more in _subsets(most))
+        if (took := _time_of_all(sizes, chosen)) > fastest:
+            too_large = {plan for plan in chosen if plan > max(sizes)}
+            why = f" No batch is large enough for {_listed(too_large)}." if too_large else ""
+            raise NotYet(
+                f"with at most {most} beside 1 and the runs {sizes}, you chose {_listed(chosen)}, "
+                f"which take {took:,} ms; {fastest:,} ms are possible.{why}"
+            )
+        if idle := {plan for plan in chosen - {1} if _time_of_all(sizes, chosen - {plan}) <= took}:
+            raise NotYet(
+                f"for the runs {sizes} you chose {_listed(chosen)}, but leaving out "
+                f"{_listed(idle)} costs no time, and a plan costs memory."
+            )
+    return "The plans that fit the batches there are, and no others."
+
+
+def _subsets(most: int) -> Iterator[tuple[int, ...]]:
+    sizes = [plan for plan in PLAN_MS if plan != 1]
+    for count in range(most + 1):
+        yield from itertools.combinations(sizes, count)
+
+
+def _time_of_all(sizes: dict[int, int], plans: set[int]) -> int:
+    """Return the milliseconds of all runs, with the largest plan that fits taken first."""
+    total = 0
+    for rows, count in sizes.items():
+        left = rows
+        for plan in sorted(plans, reverse=True):
+            runs, left = divmod(left, plan)
+            total += count * runs * PLAN_MS[plan]
+    return total
+
+
+def _plans(found: object, most: int) -> set[int]:
+    if not isinstance(found, set | frozenset | list | tuple):
+        raise NotYet(f"your function returned {describe(found)}; let it return a set of plans.")
+    plans = set(found)
+    if unknown := plans - set(PLAN_MS):
+        raise NotYet(f"there is no plan for {unknown.pop()!r} rows in ms; choose among its keys.")
+    if 1 not in plans:
+        raise NotYet("the plan for a single row is missing; the backend always has it.")
+    if len(plans) > most + 1:
+        raise NotYet(
+            f"it chose {len(plans) - 1} plans beside the one for a single row, and there may be "
+            f"{most}."
+        )
+    return plans
+
+
+def _listed(plans: set[int]) -> str:
+    return ", ".join(map(str, sorted(plans)))

@@ -1,28 +1,84 @@
-"""Lesson 10, roll out a new version: choosing who meets it first, and noticing that it fails."""
+"""Lesson 10, roll out a new version: a version policy, canaries, and a roll-out by program."""
 
 import hashlib
 import itertools
-import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
+from serving_kit.errors import ConfigError
 from serving_kit.exercises._answers import NotYet, call, describe
+from serving_kit.exercises._rollout import NEW, OLD, Model, trials
+from serving_kit.repository.config import CONFIG
+from serving_kit.repository.config_text import parse_config
 
-OLD, NEW = "1", "2"
+#: Versions in the folder, and those that are to be served.
+IN_FOLDER, WANTED = (1, 2, 3, 4), {2, 4}
 CLIENTS = 2000
 PERCENTAGES = (0, 5, 20, 50, 100)
 #: With a fair choice, the share of 2,000 clients strays by 1 of 100; this is five times as much.
 TOLERANCE = 5
 
-FAILURES, RESTARTS = "nv_inference_request_failure", "oneflow_worker_restarts_total"
-REASONS = ("OTHER", "BACKEND", "CANCELED", "REJECTED")
-_SERIES = re.compile(r"^(\w+)\{(.+)\} (\S+)$", re.M)
-_LABEL = re.compile(r'(\w+)="([^"]*)"')
+HINTS = {
+    1: (
+        "Which versions are to be served in the end? Do the clients that name none need a line of "
+        "their own?",
+        "Two versions that are not the latest two: one of the three kinds of policy lists them.",
+        "version_policy { specific { versions: [ ..., ... ] } }",
+    ),
+    2: (
+        "Turn the client's name into a number that is always the same for it.",
+        "zlib.crc32(client.encode()) % 100 gives each client a fixed place between 0 and 99.",
+        "The new version is for the places below percent. As percent grows, places are added, and "
+        "none is lost.",
+    ),
+    3: (
+        "Until you have decided, both versions are served; and the counters of the old one have "
+        "grown since long before.",
+        "Look at both versions' counters before and after model.wait(), and compare differences. "
+        "A version that cannot be loaded raises an error: then the old one stays.",
+        "mean = seconds / requests, both as differences; go back if failures grew or mean(new) > "
+        "2 * mean(old). At the end model.serve(kept) and return kept.",
+    ),
+}
 
-#: What Triton counted, as (model, version): (failures, restarts). ``lazy`` was loaded later.
-BEFORE = {("painter", "1"): (3, 2), ("painter", "2"): (0, 0), ("sketcher", "1"): (5, 7)}
+
+def exercise_1(policy: str) -> str:
+    """Check the lines of config.pbtxt that say which versions are served."""
+    try:
+        config = parse_config(policy, CONFIG)
+    except ConfigError as error:
+        line = f" in line {error.line}" if error.line else ""
+        raise NotYet(f"Triton could not read this{line}: {error.sentence}.") from None
+    kind = config.version_policy.WhichOneof("policy_choice")
+    if not kind:
+        raise NotYet("there is no version_policy in it, so Triton serves version 4 alone.")
+    if kind == "latest":
+        number = max(config.version_policy.latest.num_versions, 1)
+        served = {*IN_FOLDER[-number:]}
+    else:
+        chosen = config.version_policy.specific.versions
+        served = {*IN_FOLDER} if kind == "all" else {*chosen}
+    if unknown := served - {*IN_FOLDER}:
+        raise NotYet(f"there is no version {min(unknown)}; Triton would refuse the whole order.")
+    if served != WANTED:
+        raise NotYet(f"this serves {_listed(served)}: {_what_is_wrong(served)}")
+    return "A request that names no version gets 4, and one that names 2 still gets it."
 
 
-def exercise_1(version_for: Callable) -> str:
+def _what_is_wrong(served: set[int]) -> str:
+    if 3 in served:
+        return "version 3 was a mistake, and any client could name it."
+    if 2 not in served:
+        return "clients that name version 2 get an error."
+    if 4 not in served:
+        return "clients that name no version get an old one."
+    return "version 1 is not needed any more, and takes memory."
+
+
+def _listed(versions: set[int]) -> str:
+    return "version " + " and ".join(map(str, sorted(versions))) if versions else "nothing"
+
+
+def exercise_2(version_for: Callable) -> str:
     """Check a function that sends a share of the clients to the new version."""
     names = [hashlib.sha256(str(i).encode()).hexdigest()[:12] for i in range(CLIENTS)]
     chosen = {}
@@ -31,7 +87,7 @@ def exercise_1(version_for: Callable) -> str:
         _check_versions(versions)
         if versions != [call(version_for, name, percent) for name in names]:
             raise NotYet(
-                "asked again, some clients get another version; a client that comes back shall "
+                "asked again, some clients get another version; a client that comes back has to "
                 "find what it found before, so take the choice from its name, not from chance."
             )
         chosen[percent] = {
@@ -69,69 +125,39 @@ def _check_shares(chosen: dict[int, set]) -> None:
         if back := len(chosen[fewer] - chosen[more]):
             raise NotYet(
                 f"when {fewer} percent become {more}, {back} clients go back to version {OLD}; "
-                "who has the new one shall keep it."
+                "a client that has the new one keeps it."
             )
 
 
-def exercise_2(alerts: Callable) -> str:
-    """Check a function that finds, in two looks at the metrics, which versions need somebody."""
-    for after, due, hint in _trials():
-        found = _pairs(call(alerts, metrics_text(BEFORE), metrics_text(after)))
-        if found != due:
-            raise NotYet(f"{hint}; you found {_listed(found)}, expected {_listed(due)}.")
-    return "It looks at what grew, whoever came, went or started anew in between."
+def exercise_3(roll_out: Callable) -> str:
+    """Check a function that rolls a version out and takes it back if it is worse."""
+    for model in trials():
+        kept = call(roll_out, model, OLD, NEW)
+        _check_way(model)
+        _check_end(model, kept)
+    return "Beside, not instead; measured, and taken back in time."
 
 
-def _trials() -> Iterable[tuple[dict, set, str]]:
-    """Return what was counted at the second look, who is due, and what the trial is about."""
-    yield BEFORE, set(), "nothing happened between the two looks"
-    failed = BEFORE | {("painter", "2"): (1, 0)}
-    yield failed, {("painter", "2")}, "a request of painter 2 failed"
-    restarted = BEFORE | {("sketcher", "1"): (5, 8)}
-    yield restarted, {("sketcher", "1")}, "a worker of sketcher 1 was replaced, no request failed"
-    came = BEFORE | {("lazy", "1"): (2, 0), ("lazy", "2"): (0, 0)}
-    yield came, {("lazy", "1")}, "lazy was loaded in between, and two requests to version 1 failed"
-    went = {("painter", "1"): (3, 2)}
-    yield went, set(), "painter 2 and sketcher 1 were unloaded"
-    anew = {("painter", "1"): (1, 0), ("painter", "2"): (0, 0), ("sketcher", "1"): (0, 0)}
-    yield anew, {("painter", "1")}, "the server was started anew, so its counters began at 0"
+def _check_way(model: Model) -> None:
+    """Look at what requests met on the way."""
+    if model.missing:
+        raise NotYet(f"{model.about}: {model.missing}; serve both until you have decided.")
+    if model.loads and not model.tried:
+        raise NotYet(f"{model.about}: it decides before any client has used version {NEW}.")
 
 
-def _pairs(found: object) -> set[tuple[str, str]]:
-    if not isinstance(found, list | tuple | set | frozenset):
+def _check_end(model: Model, kept: object) -> None:
+    """Look at what is served at the end."""
+    if kept not in (OLD, NEW):
+        what = f'"{kept}"' if isinstance(kept, str) else describe(kept)
+        raise NotYet(f'{model.about}: it returned {what}; let it return "{OLD}" or "{NEW}".')
+    if kept != model.kept:
         raise NotYet(
-            f"your function returned {describe(found)}; let it return a set of (model, version)."
+            f"{model.about}, and it keeps version {kept}; expected {model.kept}. Compare what the "
+            "counters grew by while you waited."
         )
-    for pair in found:
-        if not isinstance(pair, tuple) or len(pair) != 2:
-            raise NotYet(
-                f'among what it returned is {describe(pair)}; expected pairs like ("painter", "1").'
-            )
-    return {(str(model), str(version)) for model, version in found}
-
-
-def _listed(pairs: set[tuple[str, str]]) -> str:
-    return ", ".join(" ".join(pair) for pair in sorted(pairs)) or "nothing"
-
-
-def metrics_text(counted: dict[tuple[str, str], tuple[int, int]] | None = None) -> str:
-    """Return metrics in the form of Triton's, for (model, version): (failures, restarts)."""
-    counted = BEFORE if counted is None else counted
-    lines = [f"# HELP {FAILURES} Number of failed inference requests", f"# TYPE {FAILURES} counter"]
-    for (model, version), (failures, _) in counted.items():
-        for i, reason in enumerate(REASONS):  # all of one kind, but for the first failure
-            number = (min(failures, 1), max(failures - 1, 0), 0, 0)[i]
-            labels = f'model="{model}",reason="{reason}",version="{version}"'
-            lines.append(f"{FAILURES}{{{labels}}} {number}")
-    lines += [f"# HELP {RESTARTS} OneFlow processes that died", f"# TYPE {RESTARTS} counter"]
-    for (model, version), (_, restarts) in counted.items():
-        lines.append(f'{RESTARTS}{{model="{model}",version="{version}"}} {restarts}')
-    return "\n".join(lines) + "\n"
-
-
-def series(text: str) -> dict[tuple[str, tuple], float]:
-    """Return the value of each series in a text of metrics, by name and labels."""
-    return {
-        (name, tuple(_LABEL.findall(labels))): float(value)
-        for name, labels, value in _SERIES.findall(text)
-    }
+    if model.served != (kept,):
+        raise NotYet(
+            f"{model.about}: it returned version {kept}, but served at the end is "
+            f"{' and '.join(model.served)}."
+        )
