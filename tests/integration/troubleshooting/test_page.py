@@ -160,7 +160,7 @@ ERROR_LINE = re.compile(
 #: What looks like one and is none: counters of lessons 08 and 10, the alerts that 10 prints, a
 #: source that 09 prints, and what the builder of demo.zip says in 12, which has tests of its own.
 NO_ERROR = re.compile(
-    r"failed( so far)?: 0|requests failed|failed, say|or refused: |has refused: |except |"
+    r"failed( so far)?: 0|requests failed|failed requests that|none failed|failed, say|or refused: |has refused: |except |"
     r"nothing was built|^(info|warning|critical) +[A-Z]|No request has failed"
 )
 
