@@ -160,7 +160,8 @@ ERROR_LINE = re.compile(
 #: What looks like one and is none: counters of lessons 08 and 10, the alerts that 10 prints, a
 #: source that 09 prints, and what the builder of demo.zip says in 12, which has tests of its own.
 NO_ERROR = re.compile(
-    r"failed( so far)?: 0|requests failed|failed requests that|none failed|failed, say|or refused: |has refused: |except |"
+    r"failed( so far)?: 0|requests failed|failed requests that|none failed|failed, say|"
+    r"Failed requests:|refused: (none|503)|refused \d+, Triton counted|has refused: |except |"
     r"nothing was built|^(info|warning|critical) +[A-Z]|No request has failed"
 )
 
@@ -169,7 +170,10 @@ def error_lines(path):
     """Yield the lines of a notebook's outputs that may be errors."""
     for cell in nbformat.read(path, as_version=4).cells:
         for output in cell.get("outputs", []):
-            text = output.get("text") or output.get("data", {}).get("text/plain", "")
+            data = output.get("data", {})
+            if {"image/png", "image/jpeg"} & set(data):
+                continue  # its text says what the picture shows
+            text = output.get("text") or data.get("text/plain", "")
             for line in filter(ERROR_LINE.search, plain_lines(text)):
                 if not NO_ERROR.search(line):
                     yield line
