@@ -198,8 +198,7 @@ def libtritonserver() -> Path:
     for library in folder.glob("libtritonserver*.so"):
         return library
     raise ServerError(
-        f"there is no libtritonserver in {folder}; install nvidia-pytriton anew, as in "
-        "environment.yml"
+        f"there is no libtritonserver in {folder}; reinstall nvidia-pytriton, as in environment.yml"
     )
 
 
