@@ -23,8 +23,8 @@ ROUNDS = 5
 ISOLATION_RUNS = 300
 
 TEXT = f"""\
-Without Triton. *x + 1* is a graph that does next to nothing to a 1x3x{SIZE}x{SIZE} image, so what
-it takes is the way there and back. A plan is what the backend prepares for a number of rows;
+Without Triton. *x + 1* is a graph that does almost nothing to a 1x3x{SIZE}x{SIZE} image, so its
+time is that of the way there and back. The backend prepares a plan for each number of rows;
 loading includes the verification that a batch gives each row's own result."""
 
 

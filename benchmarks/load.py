@@ -30,8 +30,8 @@ MODELS = {
 
 TEXT = f"""\
 Requests of 1x3x{SIZE}x{SIZE} over gRPC by perf_analyzer, Triton's own load generator: three
-windows a row, models taking turns. Dynamic batching joins up to four requests; on a CPU the
-backend runs the rows of a batch one by one."""
+windows per row, with the models taking turns. Dynamic batching joins up to four requests; on a CPU
+the backend runs the rows of a batch one by one."""
 
 
 def measure(concurrencies: tuple[int, ...]) -> Section:

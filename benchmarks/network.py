@@ -34,12 +34,13 @@ OWN_KERNELS = "OpenBLAS's own kernels"
 
 TEXT = f"""\
 The style network at 1x3x{SIZE}x{SIZE}, float32, from array to array, each in a process of its own,
-with the same weights. *Textbook* has `nn.InstanceNorm2d`, as the page's network has it; *4-D norm*
-is `network.py`; *fast* is `cpu_network.py`. OneFlow's processes have the environment that the
-backend gives its workers ({{environment}}); *{OWN_KERNELS}* are without the choice of kernels.
+with the same weights. *Textbook* has `nn.InstanceNorm2d`, like the network of the original OneFlow
+guide; *4-D norm* is `network.py`; *fast* is `cpu_network.py`. OneFlow's processes have the
+environment that the backend gives its workers ({{environment}}); the rows
+*{OWN_KERNELS}* do not set the kernels.
 A *saved graph* runs as the backend runs it, on a CPU operator by operator. The last column is the
-largest difference from {REFERENCE}'s answer, on the scale 0 to 255. The faster ones were
-compared among themselves in more rounds, started anew for each of {{sittings}} sittings."""
+largest difference from the result of {REFERENCE}, on the scale 0 to 255. The faster candidates were
+compared with each other in more rounds, and restarted for each of {{sittings}} sittings."""
 
 
 def measure(rounds: int, sittings: int, quick_rounds: int, pytorch: bool) -> Section:

@@ -16,10 +16,10 @@ from turns import Summary
 PAGE = """\
 # Benchmarks
 
-Printed by `{command}`, which writes this page anew. Those that are compared took turns, so what
-else the machine did met all alike. Ratios are worth more than milliseconds, which belong to this
-machine alone; those of times are medians of the ratios of all rounds, which a busy minute hardly
-changes, with their 90 % confidence interval, as if one round had nothing to do with the next.
+Printed by `{command}`, which rewrites this page. The candidates took turns, so that other
+work on the machine affected all of them alike. Ratios mean more than milliseconds, which hold for
+this machine only. A ratio of times is the median of the ratios of all rounds, which a busy minute
+hardly changes. Its 90 % confidence interval assumes that the rounds are independent.
 
 """
 

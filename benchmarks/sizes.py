@@ -28,8 +28,8 @@ ROUNDS = 6
 
 TEXT = """\
 The fast layout, one instance, one request at a time over HTTP; each size has a server of its own.
-Peak memory is VmHWM of each process after these requests; the sum counts what they share more
-than once."""
+Peak memory is VmHWM of each process after these requests; the sum counts shared memory more than
+once."""
 
 
 def main() -> None:

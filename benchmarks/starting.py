@@ -36,8 +36,8 @@ PROCESSES = {
 
 TEXT = f"""\
 `fast_neural_style` alone in a repository, {SIZE} x {SIZE}, one instance; every start is a new
-server. Memory after three requests: resident now, and at the peak (VmHWM). The sums count what
-processes share more than once."""
+server. Memory after three requests: resident now, and at the peak (VmHWM). The sums count
+shared memory more than once."""
 
 
 def measure(rounds: int) -> Section:

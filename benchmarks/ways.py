@@ -38,13 +38,13 @@ Request = Callable[[], np.ndarray]
 
 TEXT = f"""\
 `fast_neural_style` at 1x3x{SIZE}x{SIZE}, from array to array. *In process* is the saved graph of
-the model repository called without Triton, in a process with the environment of the backend's
+the model repository, called without Triton, in a process with the environment of the backend's
 workers. The others are requests of tritonclient to one Triton with one instance, one at a time;
-each copies the picture into its request, and the result out. The ensemble is `{PIPELINE}`: its
-arrays are the bytes of the cat's JPEG and those of the painted one, so that it also decodes,
-resizes and encodes, which the others leave to the client. A turn is a single run, in another order
-each round. Processes that are started alike may differ by some percent for as long as they live, so
-all were started anew for each sitting; sittings: {{sittings}}."""
+each copies the picture into its request, and the result out of the response. The ensemble is
+`{PIPELINE}`: its arrays are the bytes of the cat's JPEG and of the painted one. It therefore also
+decodes, resizes and encodes, which the others leave to the client. A turn is a single run, in a
+different order each round. Processes that are started alike may differ by some percent for as long
+as they live, so all were restarted for each sitting; sittings: {{sittings}}."""
 
 
 def measure(sittings: int, rounds: int) -> Section:

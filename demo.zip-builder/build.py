@@ -207,8 +207,8 @@ def pack(content: dict[str, bytes], output: Path) -> None:
         size = partial.stat().st_size
         if size > MOST_BYTES:
             raise BuildError(
-                f"demo.zip would have {size / 1e6:.0f} MB, and shall have "
-                f"{MOST_BYTES / 1e6:.0f} MB at most: leave out a model or a version of one"
+                f"demo.zip would have {size / 1e6:.0f} MB, but at most "
+                f"{MOST_BYTES / 1e6:.0f} MB are allowed: leave out a model or a version of one"
             )
         partial.replace(output)
     except OSError as error:

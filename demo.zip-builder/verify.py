@@ -52,7 +52,7 @@ def verify(repository: Path) -> Iterator[str]:
             for model, arrays in inputs.items():
                 served = infer(*arrays, model=model, url=server.url)
                 difference = compare(model, served, own[model].result())
-                yield f"{model}: served and in-process answers differ by at most {difference:.6f}"
+                yield f"{model}: served and in-process results differ by at most {difference:.6f}"
             if (repository / PIPELINE).is_dir():
                 painted = paint_cat(server.url)
                 difference = compare(

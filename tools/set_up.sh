@@ -63,7 +63,7 @@ check_machine() {
     fail "The C library here is ${libc:-not glibc (perhaps musl)}, but Triton 2.51.0 needs glibc" \
       '2.35 or newer: use a newer distribution, such as Ubuntu 22.04 or Debian 12.'
   [ "$lock" = requirements.txt ] || bash tools/lock.sh --check ||
-    fail 'environment.lock was not made from the list in environment.yml as it is now: run' \
+    fail 'environment.lock does not match environment.yml: run' \
       '"make lock", or undo the change to environment.yml.'
   has_room "$venv" "$venv_gb" ||
     fail "There are $room GB free for $venv, but its installation needs $venv_gb GB: make room," \
@@ -151,9 +151,8 @@ configure_uv() {
 # On a terminal uv shows its progress; elsewhere it says only what went wrong.
 run_uv() {
   if [ -t 2 ]; then "$uv" "$@"; else "$uv" --quiet "$@"; fi ||
-    fail 'The environment could not be installed: the lines above say why. Most often the network' \
-      'cannot be reached or a disk is full: put that right and run the same command again; what' \
-      'was downloaded is kept.'
+    fail 'The environment could not be installed: the lines above say why. Usually the network cannot' \
+      'be reached or a disk is full: fix that and run the same command again; downloads are kept.'
 }
 
 install() {

@@ -22,7 +22,7 @@ HERE = Path(__file__).parent
 SECOND_STYLE = "red_ember"
 #: Paintings at once; other requests wait in the queue, and beyond its size they are refused.
 PAINTERS, QUEUE = 2, 32
-#: What the page says of Triton; "offline" if the page's own server does not answer.
+#: What the page says of Triton; "offline" if the page's own server does not respond.
 HEALTH = ("ready", "slow", "starting", "away", "offline")
 PHOTO_HEIGHT = 440
 EXAMPLES = [[str(HERE / name)] for name in ("cat.jpg", "coffee.jpg") if (HERE / name).exists()]

@@ -92,7 +92,7 @@ WORDS = {
         "没有这种风格，请从图片中选择一种。",
     ),
     "no answer": (
-        "The painting server does not answer at the moment. Your photo is kept; "
+        "The painting server is not responding at the moment. Your photo is kept; "
         "it is painted as soon as the server is back.",
         "作画服务暂时没有响应。您的照片已保留，服务恢复后会自动作画。",
     ),

@@ -141,7 +141,7 @@ def demo(options: argparse.Namespace) -> None:
     if options.verbose:
         own = run_graph(repository / MODEL / "1" / "model", done.model_input)
         difference = abs(done.model_output - own).max()
-        print(f"check     served and in-process answers differ by at most {difference:.6f} of 255")
+        print(f"check     served and in-process results differ by at most {difference:.6f} of 255")
     both = options.output.with_name("before_after.png")
     write_image(both, side_by_side(done.before, done.after))
     print(f"files     {options.output} ({width} x {height}), {both}")
@@ -190,7 +190,7 @@ def serve(options: argparse.Namespace) -> None:
     print(f"ports     HTTP {server.url}, gRPC {server.grpc_url}, metrics {server.metrics_url}")
     print(f"models    {_models(server)}")
     if server.is_reachable_from_elsewhere:
-        print("careful   whoever can reach this machine can use it: see docs/security.md")
+        print("careful   anyone who can reach this machine can use it: see docs/security.md")
     print("stop      make stop")
 
 

@@ -205,7 +205,7 @@ def test_what_goes_wrong_is_told_and_what_comes_next_is_painted(page, demo, way,
     with way.cut():
         page.locator(HEALTH.format("away")).wait_for()
         pick(page, "red_ember")
-        expect(page.locator(".toast-body", has_text="does not answer")).to_be_visible()
+        expect(page.locator(".toast-body", has_text="is not responding")).to_be_visible()
         page.locator("#again").wait_for()
     # Nobody touches the page: it sees that Triton is back and paints what it owes.
     painting(page, "red_ember")

@@ -14,7 +14,7 @@ from oneflow_backend.id_ranges import id_ranges
 from oneflow_backend.isolation import IsolatedGraph
 from oneflow_backend.job import read_job
 
-LEFT_OUT = "OneFlow's process died when it tried the graph on "
+LEFT_OUT = "OneFlow's process died during a trial run of the graph on "
 
 
 class Table(nn.Module):

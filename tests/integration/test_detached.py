@@ -89,7 +89,8 @@ def test_serve_status_stop(kit, registry, tiny_repository, port):
         1,
         "",
         f"error: port {port} is taken by embedded Triton 2.51.0 on 127.0.0.1:{port}, which this "
-        f"kit started to serve {tiny_repository} in another way; stop it (make stop), or choose "
+        f"kit started to serve {tiny_repository} with other settings; stop it (make stop), or "
+        "choose "
         "another port\n",
     )
     assert list(registry.glob("*.json")) == [record]

@@ -150,7 +150,7 @@ def test_docker_is_not_ours_to_use(tiny_repository, tmp_path, monkeypatch):
     command.chmod(0o755)
     monkeypatch.setenv("PATH", str(command.parent), prepend=os.pathsep)
     monkeypatch.setenv("HOME", str(tmp_path))
-    said = r"the Docker engine does not answer \(.*permission denied.*\); choose the embedded"
+    said = r"the Docker engine does not respond \(.*permission denied.*\); choose the embedded"
     with pytest.raises(ServerError, match=said):
         TritonServer(tiny_repository, mode="docker").start()
 
@@ -202,7 +202,7 @@ def test_the_engine_goes_away(other_engine, monkeypatch, tiny_repository, wait_u
     run_dir, pid = server.run_dir, int((folder / "docker.pid").read_text())
     os.kill(pid, number)
     wait_until(lambda: server.exit_code() is not None and not psutil.pid_exists(pid))
-    with pytest.raises(ServerError, match="the Docker engine does not answer"):
+    with pytest.raises(ServerError, match="the Docker engine does not respond"):
         TritonServer(tiny_repository, mode="docker").start()
     began = time.monotonic()
     server.stop()

@@ -138,7 +138,7 @@ def test_auto_takes_the_embedded_server_and_says_why(machine, monkeypatch):
         return choice.why
 
     assert (
-        why(info=DOWN) == "the Docker engine does not answer (Cannot connect to the Docker daemon)"
+        why(info=DOWN) == "the Docker engine does not respond (Cannot connect to the Docker daemon)"
     )
     assert why(info=ENGINE) == "there is no NVIDIA GPU (nvidia-smi lists none)"
     assert why(gpus=[H100]) == (
@@ -149,7 +149,7 @@ def test_auto_takes_the_embedded_server_and_says_why(machine, monkeypatch):
     )
     assert why(gpus=[T4], info=NVIDIA) == "the image oneflow-serving-kit is not on this machine"
     machine.script("docker", "#!/bin/sh\necho nonsense\n")
-    assert choose().why == "the Docker engine does not answer (no word)"
+    assert choose().why == "the Docker engine does not respond (no word)"
     monkeypatch.setenv("PATH", "/nowhere")
     assert choose().why == "there is no docker command on this machine"
 
@@ -191,7 +191,7 @@ def test_docker_is_wanted_and_cannot_be_had(machine):
     with pytest.raises(ServerError, match=r"does not answer .*; choose the embedded server: SERV"):
         choose("docker")
     machine.set(info=ENGINE)
-    with pytest.raises(ServerError, match=r"needs a GPU, and there is no NVIDIA GPU .* choose the"):
+    with pytest.raises(ServerError, match=r"needs a GPU, but there is no NVIDIA GPU .* choose the"):
         choose("docker", docker.ORIGINAL_IMAGE)
     assert choose("docker").device == "cpu"  # the kit's own serves on the CPU too
 

@@ -116,7 +116,9 @@ def test_a_failed_export_leaves_the_version_that_was_there(tmp_path, image, smal
     version = tmp_path / "1"
     version.mkdir()
     (version / "precious").write_text("kept")
-    with pytest.raises(ExportError, match="Wrapped cannot become a saved graph: ValueError: oops"):
+    with pytest.raises(
+        ExportError, match="Wrapped cannot be exported as a saved graph: ValueError: oops"
+    ):
         export_version(Wrapped(_raise), [image], version)
     assert [path.name for path in version.iterdir()] == ["precious"]
     assert list(tmp_path.iterdir()) == [version]

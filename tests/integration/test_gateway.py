@@ -122,7 +122,7 @@ def send(server, body=b"", path=INFER, method="POST", headers=(), port=0):
 
 def refusals():
     """Return requests that end a Triton or are closed, each with what the gateway says of it."""
-    paths = "the gateway passes on inference, health, metadata, configuration and statistics only"
+    paths = "the gateway forwards only inference, health, metadata, configuration and statistics"
     nested = b'{"inputs":' + b"[" * 37_500 + b"]" * 37_500 + b"}"
     raw, beside = (LENGTH, "0"), (LENGTH, str(len(HUGE_DATA)))
     escaped = HUGE_DATA.replace(b"data", rb"d\u0061ta")

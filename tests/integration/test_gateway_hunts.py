@@ -39,10 +39,7 @@ pytestmark = pytest.mark.long
 
 #: Longer than a server that broke a connection is left out.
 QUIET_SECONDS = 1.5
-ENDED = (
-    "the server ended while it had the request, and the gateway could not get it from another; "
-    "send it again"
-)
+ENDED = "the server ended during the request, and no other server could respond; send it again"
 
 
 @pytest.fixture(scope="module")
@@ -161,7 +158,7 @@ def check_login(client, api, header):
     good = {"authorization": header}
     assert np.array_equal(client.infer("tiny", [tensor], headers=good).as_numpy("OUTPUT_0"), PAIR)
     for bad in ({}, {"authorization": f"{header}x"}):
-        with pytest.raises(InferenceServerException, match="the gateway wants a login"):
+        with pytest.raises(InferenceServerException, match="the gateway requires a login"):
             client.infer("tiny", [tensor], headers=bad)
 
 

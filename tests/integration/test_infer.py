@@ -70,7 +70,7 @@ def test_a_model_that_is_not_there_at_the_moment(service):
 
 def test_the_wrong_service(infer, service, server, tmp_path):
     other = server.grpc_url if service["protocol"] == "http" else server.url
-    with pytest.raises(NoAnswerError, match=f"Triton does not answer at {other}"):
+    with pytest.raises(NoAnswerError, match=f"Triton does not respond at {other}"):
         infer.stylize(CAT, tmp_path / "x.png", url=other, protocol=service["protocol"])
 
 

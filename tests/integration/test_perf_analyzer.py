@@ -63,7 +63,7 @@ def test_shared_memory_that_is_closed_is_told(loading_server, make_tiny_model):
     model.load()
     segment = Path("/dev/shm/OUTPUT_0")
     was_there = segment.exists()
-    with pytest.raises(ClientError, match="lets no client register shared memory; start"):
+    with pytest.raises(ClientError, match="does not let clients register shared memory; start"):
         analyze(model.name, np.float32([1, 2, 3]), loading_server.grpc_url, SHARED)
     assert segment.exists() == was_there
 

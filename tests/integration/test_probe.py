@@ -189,7 +189,7 @@ STAND_IN = f"exec -a /opt/tritonserver/bin/tritonserver {sys.executable} -c {COD
 @pytest.mark.parametrize(
     ("before", "said"),
     [
-        ("true", "tritonserver does not run"),
+        ("true", "tritonserver is not running"),
         (f"({STAND_IN} --http-port={{port}})", "Triton does not respond ([Errno 111]"),
     ],
 )

@@ -79,7 +79,7 @@ def test_shapes_that_triton_and_the_graph_have_differently(shape, max_batch_size
 @pytest.mark.parametrize(
     ("shape", "max_batch_size", "tensor", "expected"),
     [
-        (ROW, 4, {"dims": [1]}, "dims [1], but the graph has one number a row (a batch and"),
+        (ROW, 4, {"dims": [1]}, "dims [1], but the graph has one number per row (a batch"),
         (ROW, 4, {"dims": [3]}, "and nothing else); write dims: [ 1 ] reshape { shape: [ ] }"),
         (ROW, 4, {"dims": [1], "reshape": {"shape": [1]}},
          "has reshape { shape: [ 1 ] }, but the graph has [] (without the batch); write dims: [ 1"),
@@ -90,7 +90,7 @@ def test_shapes_that_triton_and_the_graph_have_differently(shape, max_batch_size
         (NOTHING, 0, {"dims": [2]}, "has dims [2], but the graph has [1] (with every dimension"),
         (NOTHING, 4, {"dims": [1], "reshape": {"shape": []}},
          "is a single number in the graph, without a batch; write max_batch_size: 0, or have bui"),
-        ((1, 0), 4, {"dims": [1]}, "has the shape [1, 0] in the graph, without any elements"),
+        ((1, 0), 4, {"dims": [1]}, "has the shape [1, 0] in the graph, so it has no elements"),
         (ROW, 0, {"dims": [1], "optional": True}, "is optional, but a graph needs all of its"),
     ],
 )  # fmt: skip
@@ -142,7 +142,7 @@ def test_names_types_dims_and_batch_are_checked():
         check_config, config, FOLDER
     )
     folder = GraphFolder(FOLDER.path, FOLDER.inputs, (TensorSpec("y", FLOAT32, (3,)),), ())
-    assert "OUTPUT_0 has the shape [3] in the graph, without a batch of 1 in front" in refused(
+    assert "OUTPUT_0 has the shape [3] in the graph, without a leading batch of 1" in refused(
         check_config, make_config(), folder
     )
 
@@ -174,13 +174,17 @@ def test_no_batches_at_all():
 @pytest.mark.parametrize(
     ("key", "value", "expected"),
     [
-        ("batch_sizes", "8", 'is "8", but must be numbers from 2 to max_batch_size (4), as "2, 4"'),
+        (
+            "batch_sizes",
+            "8",
+            'is "8", but must be numbers from 2 to max_batch_size (4), such as "2, 4"',
+        ),
         ("batch_sizes", "1", "must be numbers from 2 to max_batch_size"),
         ("batch_sizes", "two", "must be numbers from 2 to max_batch_size"),
-        ("run_timeout_seconds", "0", 'must be a number of seconds above 0, as "2.5"'),
+        ("run_timeout_seconds", "0", 'must be a number of seconds above 0, such as "2.5"'),
         ("run_timeout_seconds", "nan", "must be a number of seconds above 0"),
         ("run_timeout_seconds", "soon", "must be a number of seconds above 0"),
-        ("max_retries", "-1", 'must be a whole number, 0 or more, as "3"'),
+        ("max_retries", "-1", 'must be a whole number, 0 or more, such as "3"'),
         ("reject_non_finite", "maybe", 'must be "true" or "false"'),
         ("max_retrys", "3", "parameter max_retrys is unknown; the backend has: batch_sizes, run_"),
     ],

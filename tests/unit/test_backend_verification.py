@@ -115,14 +115,14 @@ def test_large_integers_that_only_a_batch_rounds_are_refused():
 
 def test_results_that_never_differ_verify_nothing():
     (reason, _) = verify(lambda x: np.zeros_like(x)).values()
-    assert reason.startswith("OUTPUT_0 could not be verified for 2 rows together, because on no")
+    assert reason.startswith("OUTPUT_0 could not be verified for 2 rows together, because none")
     assert verify(lambda x: (x, x[:, :0]), outputs=2) == {}  # nothing could be wrong in no element
 
 
 def test_a_reason_is_given_for_the_plans_concerned_only():
     refused = verify(lambda x: x if len(x) < 4 else np.roll(x, 1, axis=0), sizes=(2, 4, 8))
     assert set(refused) == {4, 8}
-    assert refused[4].startswith("OUTPUT_0 of 4 rows together differs from the rows alone, by ")
+    assert refused[4].startswith("OUTPUT_0 of 4 rows together differs from the rows run alone, by ")
     assert refused[4].endswith("on numbers from 0 to 1")
 
 

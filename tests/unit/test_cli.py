@@ -61,7 +61,7 @@ MISTAKES = {
     "text file": (["--image", "notes.txt"], "error: notes.txt is text; expected a JPEG, PNG or"),
     "folder": (["--image", "."], "error: . is a folder or a device; give the path of a picture"),
     "unknown style": (["--style", "red_amber"], "error: style 'red_amber' does not exist; write "),
-    "not a format": (["--output", "result"], "error: result does not end in a picture format"),
+    "not a format": (["--output", "result"], "error: result has no known picture extension"),
     "no such folder": (
         ["--output", "no/result.jpg"],
         "error: no/result.jpg cannot be written: there",

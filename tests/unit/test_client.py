@@ -112,7 +112,7 @@ def nobody():
 
 
 def one_sentence(url, reason=".+"):
-    return rf"^Triton does not answer at {re.escape(url)} \({reason}\); is it started, and ready\?$"
+    return rf"^Triton does not respond at {re.escape(url)} \({reason}\); is it running and ready\?$"
 
 
 # --- What is sent, and what comes back --------------------------------------------------------

@@ -89,7 +89,7 @@ def test_the_order_in_which_files_were_found_does_not_matter(builder, tmp_path):
 
 def test_a_zip_that_is_too_large_is_not_left_behind(builder, tmp_path, monkeypatch):
     monkeypatch.setattr(builder, "MOST_BYTES", 100)
-    with pytest.raises(builder.BuildError, match=r"would have 0 MB, and shall have 0 MB at most"):
+    with pytest.raises(builder.BuildError, match=r"would have 0 MB, but at most 0 MB are allowed"):
         builder.pack({"noise": np.random.default_rng(0).bytes(999)}, tmp_path / "demo.zip")
     with pytest.raises(builder.BuildError, match=r"demo\.zip cannot be written: No such file"):
         builder.pack({}, tmp_path / "none" / "demo.zip")

@@ -54,7 +54,7 @@ def test_a_configuration_that_was_repaired(verdict):
     ("old", "new", "hint"),
     [
         ("max_batch_size", "max_batchsize", 'line 4: there is no field "max_batchsize" here'),
-        ("TYPE_FP32 dims", "TYPE_FLOAT32 dims", "TYPE_FLOAT32 is no value of this field; write"),
+        ("TYPE_FP32 dims", "TYPE_FLOAT32 dims", "TYPE_FLOAT32 is not a value of this field; write"),
         ("[ 3, 128", "[ 1, 3, 128", "has dims [1, 3, 128, 128]: who puts the batch in front"),
         ("KIND_CPU", "KIND_GPU gpus: [ 0 ]", "is there an instance that is not on the CPU?"),
         ("KIND_CPU", "KIND_CPU gpus: [ 0 ]", "gpus has no place in a group of KIND_CPU"),

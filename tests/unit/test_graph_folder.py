@@ -114,7 +114,7 @@ def test_a_name_that_leads_out_of_the_folder(folder, name):
     (folder.parent / "other").mkdir()
     (folder / "m.w").rename(folder.parent / "other" / "m.w")
     change(folder, '"m.w"', f'"{escaped(name)}"')
-    assert "would lie outside of the folder, which flow.save does not do" in refused(folder)
+    assert "would be read from outside the folder, which flow.save never writes" in refused(folder)
 
 
 def test_a_name_that_no_file_can_have(folder):
@@ -161,8 +161,9 @@ def test_saved_one_folder_too_high(folder):
 def test_an_mlir_that_is_too_large(folder):
     with (folder / "model.mlir").open("ab") as file:
         file.truncate(10**12)  # takes no room on the disk
-    assert "has 1,000,000,000,000 bytes, which no graph's text has; save it again" in refused(
-        folder
+    assert (
+        "has 1,000,000,000,000 bytes, too many for the text of a graph; save it again"
+        in refused(folder)
     )
 
 
@@ -198,8 +199,8 @@ def test_a_tensor_made_inside_build(folder, name, where):
     change(folder, OUTPUT, READER + "\n" + OUTPUT)
     sentence = refused(folder)
     assert (
-        f"{where} uses a tensor, int32 [2, 3], that is neither parameter nor buffer (in m-add-3)"
-        in sentence
+        f"{where} uses a tensor, int32 [2, 3], that is neither a parameter nor a buffer (in "
+        "m-add-3)" in sentence
     )
     assert 'write self.register_buffer("name", tensor) in __init__ of ' in sentence
     assert "serving_kit.export.save_graph(graph, folder)" in sentence
@@ -217,7 +218,7 @@ def test_a_data_type_that_triton_does_not_have(folder):
 
 def test_an_op_that_cannot_be_understood(folder):
     change(folder, 'op_name = "m.w"', "op_name = m.w")
-    assert "no name, data type or shape of its variable" in refused(folder)
+    assert "the name, data type or shape of its variable" in refused(folder)
 
 
 def test_no_output(folder):

@@ -70,7 +70,11 @@ MISTAKES = {
     "no such style": (["--image", CAT, "--style", "red_amber"], 2, 'write "red_ember"'),
     "no such protocol": (["--image", CAT, "--protocol", "ftp"], 2, "invalid choice: 'ftp'"),
     "no such file": (["--image", "none.jpg"], 1, "error: there is no file none.jpg; give the path"),
-    "not a format": (["--image", CAT, "--output", "x"], 1, "error: x does not end in a picture"),
+    "not a format": (
+        ["--image", CAT, "--output", "x"],
+        1,
+        "error: x has no known picture extension",
+    ),
     "no address": (["--image", CAT, "--url", "here:there"], 1, "error: 'here:there' is not host:"),
 }
 
@@ -96,5 +100,5 @@ def test_the_program_ends_with_that_code_and_no_traceback(tmp_path, nobody):
         cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith("error: Triton does not answer") and done.stderr.count("\n") == 1
+    assert done.stderr.startswith("error: Triton does not respond") and done.stderr.count("\n") == 1
     assert not list(tmp_path.iterdir())

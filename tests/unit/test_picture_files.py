@@ -61,7 +61,7 @@ REFUSED = {
     ),
     "no scan": (JPEG[:SCAN] + b"\xff\xd9", "is a damaged JPEG: it has no picture data"),
     "a height that follows later": (with_frame(60, 0), "has 60 x 0 pixels; expected 1 or more"),
-    "12 bits": (with_frame(60, 40, bits=12), "is a JPEG with 12 bits a colour; expected 8"),
+    "12 bits": (with_frame(60, 40, bits=12), "is a JPEG with 12 bits per colour; expected 8"),
     "10 components": (
         with_frame(60, 40, components=10), "is a damaged JPEG: its frame has 10 components in 40",
     ),

@@ -62,11 +62,11 @@ REFUSED = {
     "is an AVIF; expected a JPEG, PNG or WebP": b"\0\0\0\x18ftypmif1\0\0\0\0mif1avif",
     "is a film; expected a JPEG, PNG or WebP": b"\0\0\0\x18ftypmp42\0\0\0\0isommp42",
     "is an SVG; expected a JPEG, PNG or WebP": SVG,
-    "is an animated PNG; expected one that stands still": animated("PNG"),
-    "is an animated WebP; expected one that stands still": animated("WebP"),
-    "has 0 x 5 pixels; expected 1 or more each way": png(0, 5),
+    "is an animated PNG; expected a still picture": animated("PNG"),
+    "is an animated WebP; expected a still picture": animated("WebP"),
+    "has 0 x 5 pixels; expected 1 or more in each direction": png(0, 5),
     "has 30000 x 20000 pixels, 600 million; expected 52 million at most": png(30_000, 20_000),
-    "has 65501 x 1 pixels; expected 65500 at most each way": png(65_501, 1),
+    "has 65501 x 1 pixels; expected 65500 at most in each direction": png(65_501, 1),
 }
 
 
@@ -162,7 +162,9 @@ def test_a_result_has_the_pictures_size_up_to_a_limit(size, result):
 
 
 def test_a_result_without_a_size_is_refused():
-    with pytest.raises(PictureError, match="has 5 x -1 pixels; expected 1 or more each way"):
+    with pytest.raises(
+        PictureError, match="has 5 x -1 pixels; expected 1 or more in each direction"
+    ):
         result_size(5, -1)
 
 

@@ -263,5 +263,5 @@ def test_after_sigterm_triton_serves_on_for_the_time_to_drain(draining, signals,
 def test_a_time_to_drain_that_is_none(image, text):
     drained = os.environ | {supervisor.DRAIN_VARIABLE: text}
     done = image("tritonserver", stdin=subprocess.DEVNULL, env=drained)
-    said = f"SERVING_KIT_DRAIN_SECONDS is {text!r}; set it to a number of seconds, as 5"
+    said = f"SERVING_KIT_DRAIN_SECONDS is {text!r}; set it to a number of seconds, such as 5"
     assert (done.returncode, done.stderr) == (2, f"W supervisor: {said}\n")

@@ -107,7 +107,7 @@ def line_up(op: Operator, shared: tuple[str, ...] = ()) -> tuple[int, dict[int, 
         if tensor.dim is None and size == block:
             repeat[i] = place + tensor.rank
         elif tensor.dim is None and size not in (1, None):
-            raise op.refuse(f"stretches the dimension that is the batch to {size}")
+            raise op.refuse(f"stretches the batch dimension to {size}")
     return place, repeat
 
 

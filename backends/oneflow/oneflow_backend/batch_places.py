@@ -20,7 +20,7 @@ def reshape(op: Operator) -> Rows:
     for dim in range(len(out)):
         if prod(out[:dim]) == before:
             return op.all_at(dim)
-    raise op.refuse(f"takes the rows apart: {list(tensor.shape)} to {list(out)}")
+    raise op.refuse(f"splits the rows: {list(tensor.shape)} to {list(out)}")
 
 
 def transpose(op: Operator) -> Rows:
@@ -41,7 +41,7 @@ def squeeze(op: Operator) -> Rows:
     (tensor,) = op.inputs
     axes = [axis % tensor.rank for axis in op.attributes["axes"]]
     if tensor.dim in axes:
-        raise op.refuse("takes out the dimension that is the batch")
+        raise op.refuse("removes the batch dimension")
     return op.all_at(tensor.dim - sum(axis < tensor.dim for axis in axes))
 
 
@@ -50,7 +50,7 @@ def expand(op: Operator) -> Rows:
     (tensor,) = op.inputs
     place = tensor.dim - tensor.rank
     if op.outputs[0].shape[place] != tensor.block:
-        raise op.refuse("stretches the dimension that is the batch")
+        raise op.refuse("stretches the batch dimension")
     return op.all_at(place + op.outputs[0].rank)
 
 
@@ -58,11 +58,11 @@ def broadcast_like(op: Operator) -> Rows:
     """``x`` is stretched along ``broadcast_axes`` to the shape of ``like``."""
     x, rank = op.input("x"), op.outputs[0].rank
     if x.rank != rank:
-        raise op.refuse("is known for tensors of as many dimensions only")
+        raise op.refuse("is supported only for tensors with the same number of dimensions")
     place, repeat = line_up(op)
     stretched = place + rank in op.attributes["broadcast_axes"]
     if stretched and x.dim is not None:
-        raise op.refuse("stretches the dimension that is the batch")
+        raise op.refuse("stretches the batch dimension")
     return op.all_at(place + rank, {} if stretched else repeat)
 
 
@@ -83,7 +83,7 @@ def slice_update(op: Operator) -> Rows:
 def _check_all_rows(op: Operator, tensor) -> None:
     start, stop, step = (op.attributes[key][tensor.dim] for key in ("start", "stop", "step"))
     if (start, stop, step) != (0, tensor.block, 1):
-        raise op.refuse("takes part of the dimension that is the batch")
+        raise op.refuse("takes part of the batch dimension")
 
 
 def narrow(op: Operator) -> Rows:
@@ -91,7 +91,7 @@ def narrow(op: Operator) -> Rows:
     (tensor,) = op.inputs
     part = op.attributes["start"], op.attributes["length"]
     if op.attributes["dim"] % tensor.rank == tensor.dim and part != (0, tensor.block):
-        raise op.refuse("takes part of the dimension that is the batch")
+        raise op.refuse("takes part of the batch dimension")
     return op.all_at(tensor.dim)
 
 
@@ -99,7 +99,7 @@ def concat(op: Operator) -> Rows:
     """One after the other along ``axis``."""
     rows = together(op)
     if op.attributes["axis"] % op.outputs[0].rank in rows.dims:
-        raise op.refuse("joins along the dimension that is the batch")
+        raise op.refuse("joins along the batch dimension")
     return rows
 
 

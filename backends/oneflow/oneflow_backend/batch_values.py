@@ -5,7 +5,7 @@ Every rule returns where the results carry the batch; see ``batch_axis``.
 
 from oneflow_backend.batch_axis import Operator, Rows, Rule, line_up, only
 
-WORKS_ALONG = "works along the dimension that is the batch"
+WORKS_ALONG = "works along the batch dimension"
 
 
 def each(op: Operator) -> Rows:
@@ -128,7 +128,7 @@ def reduce(attribute: str) -> Rule:
         (tensor,) = op.inputs
         gone = named_dims(op, attribute, tensor.rank)
         if tensor.dim in gone:
-            raise op.refuse("reduces the dimension that is the batch")
+            raise op.refuse("reduces the batch dimension")
         kept = op.outputs[0].rank == tensor.rank
         return op.all_at(tensor.dim - (0 if kept else sum(dim < tensor.dim for dim in gone)))
 
@@ -141,7 +141,7 @@ def normalization(op: Operator) -> Rows:
     place, repeat = line_up(op, shared)
     dim = place + op.outputs[0].rank
     if dim == op.attributes["axis"]:
-        raise op.refuse("has statistics for the dimension that is the batch")
+        raise op.refuse("has statistics for the batch dimension")
     return op.all_at(dim, repeat)
 
 
@@ -168,7 +168,7 @@ def per_channel(vector: str, attribute: str | None = None) -> Rule:
         tensor = only(op, *({each.key for each in op.inputs} - {vector}))
         axis = op.attributes[attribute] if attribute else 1
         if tensor.dim == axis and op.input(vector).shape != (1,):
-            raise op.refuse(f"has a {vector} for each place along the dimension that is the batch")
+            raise op.refuse(f"has a {vector} for each place along the batch dimension")
         return op.all_at(tensor.dim)
 
     return rule
@@ -197,7 +197,7 @@ def _place_in_product(op: Operator, tensor) -> int:
     turned = op.attributes[f"transpose_{tensor.key}"]
     kept = {"a": -2, "b": -1}[tensor.key]
     if place != (-3 - kept if turned else kept):
-        raise op.refuse("sums over the dimension that is the batch")
+        raise op.refuse("sums over the batch dimension")
     return kept
 
 
@@ -213,7 +213,7 @@ def _factors_to_repeat(op: Operator, place: int) -> dict[int, int]:
             continue
         size = tensor.shape[place] if tensor.rank >= -place else 1
         if size not in (1, block):
-            raise op.refuse(f"stretches the dimension that is the batch to {size}")
+            raise op.refuse(f"stretches the batch dimension to {size}")
         stretched = op.kind == "broadcast_matmul" and tensor.key != "_add_to_output"
         if size == block and not (stretched and size == 1):
             repeat[i] = place + tensor.rank
@@ -223,14 +223,14 @@ def _factors_to_repeat(op: Operator, place: int) -> dict[int, int]:
 def matrix_by_vector(op: Operator) -> Rows:
     """One sum for each row of the matrix ``a``."""
     if only(op, "a").dim != 0:
-        raise op.refuse("sums over the dimension that is the batch")
+        raise op.refuse("sums over the batch dimension")
     return op.all_at(0)
 
 
 def vector_by_matrix(op: Operator) -> Rows:
     """One sum for each column of the matrix ``b``."""
     if only(op, "b").dim != 1:
-        raise op.refuse("sums over the dimension that is the batch")
+        raise op.refuse("sums over the batch dimension")
     return op.all_at(0)
 
 
@@ -238,7 +238,7 @@ def linear(op: Operator) -> Rows:
     """The last dimension of ``x`` by a weight, plus a bias and what ``_add_to_output`` adds."""
     place, repeat = line_up(op, ("weight", "bias"))
     if place == -1:
-        raise op.refuse("sums over the dimension that is the batch")
+        raise op.refuse("sums over the batch dimension")
     return op.all_at(place + op.outputs[0].rank, repeat)
 
 
@@ -247,7 +247,7 @@ def class_of_row(op: Operator) -> Rows:
     dims = {(tensor.dim, tensor.block) for tensor in op.carrying}
     scores = op.input("prediction" if op.kind != "nll" else "input")
     if len(dims) != 1 or len(op.carrying) < 2 or scores.dim != 0 or scores.rank != 2:
-        raise op.refuse("is known for scores and classes that both carry the batch first")
+        raise op.refuse("is supported only where scores and classes both have the batch first")
     if any(tensor.key == "weight" for tensor in op.carrying):
         raise op.refuse("has one weight for all rows, but it depends on the batch")
     return op.all_at(0)

@@ -15,7 +15,7 @@ _SOURCE_END = re.compile(r"(_kernels?|_util|_op|_functor)*\.(cpp|cc|cu|cuh|h|hpp
 #: So much of OneFlow's text is kept.
 MOST_WORDS = 2000
 _COLOURS = re.compile(r"\x1b\[[\d;]*m")
-_INDEX = "an id or index does not exist in the table that it is looked up in"
+_INDEX = "an id or index is outside the table that it is looked up in"
 _CHECK_IDS = "check the ids before you send them"
 
 
@@ -29,7 +29,7 @@ class Known:
 
 
 _CRASH = "OneFlow itself crashed"
-_NOW_AND_THEN = "which it does now and then on short graphs; send the request again"
+_NOW_AND_THEN = "which occasionally happens with short graphs; send the request again"
 #: What glibc says of memory that such a crash has spoilt.
 _SPOILT = r"double free or corruption|free\(\): |malloc\(\)|corrupted |munmap_chunk\(\)"
 _MEMORY = (
@@ -40,12 +40,12 @@ KNOWN = (
     Known(_SPOILT, f"{_CRASH}, {_NOW_AND_THEN}"),
     Known(
         r"(\w+) not a attr name for op: broadcast_isclose_neq_nan",
-        "OneFlow 0.9.0 saves the operator isclose so that it cannot load it again; write "
+        "OneFlow 0.9.0 saves the operator isclose in a form that it cannot load; write "
         "(x - y).abs() <= atol + rtol * y.abs() in the model, and save it again",
     ),
     Known(
         r"(\w+) not a attr name for op: (\w+)",
-        r"OneFlow 0.9.0 saves the operator \2 so that it cannot load it again (attribute \1); "
+        r"OneFlow 0.9.0 saves the operator \2 in a form that it cannot load (attribute \1); "
         "write it with other operators in the model, and save it again",
     ),
     Known(
@@ -55,7 +55,7 @@ KNOWN = (
     ),
     Known(
         r"gather_kernel_util.*indices\[i\] >= 0 \((-?\d+) vs",
-        rf"{_INDEX}: \1 is negative (operator gather, of an embedding for example); {_CHECK_IDS}",
+        rf"{_INDEX}: \1 is negative (operator gather, as used by an embedding); {_CHECK_IDS}",
     ),
     Known(
         r"embedding_kernel_util.*indice >= 0 && indice < emb_size",
@@ -67,7 +67,7 @@ KNOWN = (
     ),
     Known(
         r"one_hot_kernel.*\((-?\d+) vs\. (-?\d+)\)",
-        rf"a class does not exist: \1, beside \2 (operator one_hot); {_CHECK_IDS}",
+        rf"a class is out of range: \1, where the limit is \2 (operator one_hot); {_CHECK_IDS}",
     ),
     Known(
         r"Check failed: .*prob(?:ability)? [<>]= ",
@@ -86,7 +86,7 @@ KNOWN = (
 
 KNOWN_SIGNALS = {
     4: "the CPU lacks an instruction that OneFlow uses (SIGILL); use an x86-64 CPU with AVX",
-    7: "memory could not be had (SIGBUS); free memory on this machine or in /dev/shm",
+    7: "memory could not be allocated (SIGBUS); free memory on this machine or in /dev/shm",
     8: "a whole number was divided by zero (SIGFPE); check the divisors among the inputs",
     9: "it was killed from outside (SIGKILL), as the kernel does when memory runs out; free memory "
     "on this machine, or serve fewer models or instances",
@@ -118,8 +118,8 @@ def explain(code: int, text: str, *, running: bool) -> tuple[str, str]:
     words = _last_words(text, code)
     if operator := _UNKNOWN_OPERATOR.search(text):
         return (
-            f"OneFlow 0.9.0 does not know the operator {operator[1]}, or not as the graph has it; "
-            "was the graph saved by another version? Save it again with OneFlow 0.9.0",
+            f"OneFlow 0.9.0 does not know the operator {operator[1]}, or not in the form that the "
+            "graph uses; was the graph saved by another version? Save it again with OneFlow 0.9.0",
             words,
         )
     if sentence := _known(words):
@@ -129,7 +129,7 @@ def explain(code: int, text: str, *, running: bool) -> tuple[str, str]:
     if -code in KNOWN_SIGNALS:
         return KNOWN_SIGNALS[-code], words
     how = f"signal {-code}" if code < 0 else f"exit code {code}"
-    return f"OneFlow ended its process ({how}), and did not say why in words for users", words
+    return f"OneFlow ended its process ({how}), and its message does not explain why", words
 
 
 def by_chance(code: int, text: str) -> bool:
@@ -143,7 +143,7 @@ def explain_error(error: Exception) -> tuple[str, str]:
     if kernel := _KERNEL.search(text):
         types = ", ".join(dict.fromkeys(map(str.lower, _KERNEL_TYPES.findall(kernel[4]))))
         return (
-            f"OneFlow 0.9.0 has no kernel of the operator {kernel[2]} for {types} on a "
+            f"OneFlow 0.9.0 has no kernel for the operator {kernel[2]} with {types} on a "
             f"{kernel[3]}; cast its inputs to float32 inside the graph, and save it again",
             text,
         )
@@ -165,12 +165,12 @@ def _of_source(file: str, *, running: bool) -> str:
     source = _SOURCE_END.sub("", file)
     if running:
         return (
-            f"a check of OneFlow's failed ({source}); look whether the inputs hold values that the "
-            "graph does not take, as ids that do not exist"
+            f"an internal check of OneFlow failed ({source}); check whether the inputs contain "
+            "values that the graph does not accept, such as ids out of range"
         )
     return (
-        f"OneFlow cannot run this graph: a check of its own failed ({source}), whose words are in "
-        "the log; write what the graph does with other operators, and save it again"
+        f"OneFlow cannot run this graph: an internal check failed ({source}), and the log has its "
+        "message; write the model with other operators, and save it again"
     )
 
 

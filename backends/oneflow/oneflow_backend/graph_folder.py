@@ -150,7 +150,8 @@ def _read_mlir(path: Path) -> str:
         raise GraphFolderError(f"{mlir} is missing; {save_again}")
     if mlir.stat().st_size > LARGEST_MLIR_BYTES:
         raise GraphFolderError(
-            f"{mlir} has {mlir.stat().st_size:,} bytes, which no graph's text has; {save_again}"
+            f"{mlir} has {mlir.stat().st_size:,} bytes, too many for the text of a graph; "
+            f"{save_again}"
         )
     try:
         text = mlir.read_text(encoding="utf-8")
@@ -173,8 +174,8 @@ def _read_specs(ops: list[Operator], mlir: Path) -> dict[str, list[TensorSpec]]:
         named = has_place(op.name) if op.kind != "variable" else op.name
         if not (named and data_type.isdecimal() and _SHAPE.fullmatch(shape)):
             raise GraphFolderError(
-                f"{mlir}: this line has no name, data type or shape of its {op.kind}, so it was "
-                f"not written by OneFlow 0.9: {printable(op.line.strip()[:80])}..."
+                f"{mlir}: this line does not give the name, data type or shape of its {op.kind}, "
+                f"so it was not written by OneFlow 0.9: {printable(op.line.strip()[:80])}..."
             )
         if int(data_type) not in DATA_TYPES:
             known = ", ".join(str(entry[0]) for entry in DATA_TYPES.values())
@@ -195,8 +196,8 @@ def _check_variable(folder: GraphFolder, spec: TensorSpec, ops: list[Operator]) 
     """Check that a variable's file is there and as large as its shape says."""
     if not _stays_inside(spec.name):
         raise GraphFolderError(
-            f"{folder.mlir}: the variable {printable(spec.name)} would lie outside of the folder, "
-            "which flow.save does not do; use only graphs from people you trust"
+            f"{folder.mlir}: the variable {printable(spec.name)} would be read from outside the "
+            "folder, which flow.save never writes; use only graphs from people you trust"
         )
     file = folder.path / spec.name / "out"
     shown = printable(str(file))
@@ -206,12 +207,11 @@ def _check_variable(folder: GraphFolder, spec: TensorSpec, ops: list[Operator]) 
     if size is None:
         raise GraphFolderError(
             f"{shown} is missing: the graph has a variable {printable(spec.name)}, {spec}; copy "
-            "the folder again, whole"
+            "the whole folder again"
         )
     if size != spec.nbytes:
         raise GraphFolderError(
-            f"{shown} has {size} bytes, but {spec} needs {spec.nbytes}; copy the folder again, "
-            "whole"
+            f"{shown} has {size} bytes, but {spec} needs {spec.nbytes}; copy the whole folder again"
         )
 
 
@@ -233,7 +233,7 @@ def _made_in_build(spec: TensorSpec, ops: list[Operator]) -> str:
     value = next(op.results[0] for op in ops if op.name == spec.name and op.results)
     readers = [printable(op.name) for op in ops if value in op.operands]
     return (
-        f"{where} uses a tensor, {spec}, that is neither parameter nor buffer (in "
+        f"{where} uses a tensor, {spec}, that is neither a parameter nor a buffer (in "
         f"{', '.join(readers[:3])}), and flow.save does not save its values; write "
         f'self.register_buffer("name", tensor) in __init__ of {"that" if module else "a"} module '
         "and use self.name (modules in a list: nn.ModuleList), and save again; or save the graph "

@@ -125,7 +125,7 @@ class IsolatedGraph:
                 if not tries_left:
                     times = f"{retries + 1} times" if retries else "once"
                     raise WorkerDied(
-                        f"OneFlow's process died {times} over this request: {death}", death.words
+                        f"OneFlow's process died {times} on this request: {death}", death.words
                     ) from None
 
     def next_run(self, begin: int, rows: int) -> int:
@@ -160,7 +160,7 @@ class IsolatedGraph:
         self._report()
         if not self._closed:
             self.restarts += 1
-            self._log(f"OneFlow's process died, and another is started: {worker.death().for_log}")
+            self._log(f"OneFlow's process died, and is replaced: {worker.death().for_log}")
         worker.close()
 
     def _start(self) -> WorkerProcess:
@@ -192,8 +192,10 @@ class IsolatedGraph:
                     self._leave_out(worker.trial, death)
                 else:
                     again.add(worker.trial)
-                    self._log(f"OneFlow's process died while it loaded the graph, and another is "
-                              f"started: {death.for_log}")  # fmt: skip
+                    self._log(
+                        "OneFlow's process died while it loaded the graph, and is replaced: "
+                        f"{death.for_log}"
+                    )
                 continue
             except WorkerError:
                 worker.kill()
@@ -208,8 +210,8 @@ class IsolatedGraph:
         if len(self._order["left_out"]) == MOST_LEFT_OUT:
             self._order |= {"left_out": [EVERYTHING], "batch_sizes": []}
         self._log(
-            f"OneFlow's process died when it tried the graph on {trial}, which is left out from "
-            f"now on: {death.for_log}"
+            f"OneFlow's process died during a trial run of the graph on {trial}, which is skipped "
+            f"from now on: {death.for_log}"
         )
 
     def _remember(self, loaded: dict) -> None:

@@ -52,7 +52,7 @@ def read_settings(config: dict) -> Settings:
 
 
 def _batch_sizes(text: str, largest: int) -> tuple[int, ...]:
-    expected = f'numbers from 2 to max_batch_size ({largest}), as "2, 4", or empty for none'
+    expected = f'numbers from 2 to max_batch_size ({largest}), such as "2, 4", or empty for none'
     if largest < 2:
         expected = f"left out while max_batch_size is {largest}; raise that, or leave this out"
     try:
@@ -70,13 +70,13 @@ def _positive_number(text: str) -> float:
     except ValueError:
         number = 0.0
     if not 0 < number < float("inf"):
-        raise ValueError('a number of seconds above 0, as "2.5"')
+        raise ValueError('a number of seconds above 0, such as "2.5"')
     return number
 
 
 def _whole_number(text: str) -> int:
     if not text.isdecimal():
-        raise ValueError('a whole number, 0 or more, as "3"')
+        raise ValueError('a whole number, 0 or more, such as "3"')
     return int(text)
 
 
@@ -184,8 +184,8 @@ def mismatches(config: dict, folder: GraphFolder) -> Iterator[Mismatch]:
     batched = config.get("max_batch_size", 0) > 0
     if batched and not folder.inputs:
         sentence = (
-            f": max_batch_size is {config['max_batch_size']}, but the graph has no input that "
-            "could have a batch; write max_batch_size: 0"
+            f": max_batch_size is {config['max_batch_size']}, but the graph has no input with a "
+            "batch dimension; write max_batch_size: 0"
         )
         yield Mismatch("input", None, "batch", sentence)
         return
@@ -195,7 +195,7 @@ def mismatches(config: dict, folder: GraphFolder) -> Iterator[Mismatch]:
         if set(places) != set(expected):
             sentence = (
                 f" names the {kind}s {', '.join(sorted(places)) or '(none)'}, but the graph has "
-                f"{', '.join(expected)}; write these names"
+                f"{', '.join(expected)}; use these names"
             )
             yield Mismatch(kind, None, "name", sentence)
             continue
@@ -203,7 +203,7 @@ def mismatches(config: dict, folder: GraphFolder) -> Iterator[Mismatch]:
         if swapped := _swapped(entries, expected, batched):
             sentence = (
                 f": {' and '.join(swapped)} have each other's type and dims; "
-                f"{kind}s are numbered in the graph's order, so exchange these names"
+                f"{kind}s are numbered in the graph's order, so swap these names"
             )
             yield Mismatch(kind, places[swapped[0]], "order", sentence)
             continue
@@ -229,24 +229,24 @@ def _compare(entry: dict, spec: TensorSpec, batched: bool) -> tuple[str, str] | 
     """Return what differs between one tensor in config.pbtxt and in the graph, and a sentence."""
     if 0 in spec.shape:
         return "size", (
-            f"has the shape {list(spec.shape)} in the graph, without any elements, and Triton "
-            "takes no dimension below 1; leave this tensor out of build()"
+            f"has the shape {list(spec.shape)} in the graph, so it has no elements, and Triton "
+            "accepts no dimension below 1; leave this tensor out of build()"
         )
     if entry["data_type"] != spec.triton_type:
         return "data_type", (
             f"is {entry['data_type']}, but the graph has {spec.triton_type}; write that"
         )
     if entry.get("optional"):
-        return "optional", "is optional, but a graph needs all of its inputs; leave optional out"
+        return "optional", "is optional, but a graph needs all of its inputs; remove optional"
     if batched and not spec.shape:
         return "batch", (
             "is a single number in the graph, without a batch; write max_batch_size: 0, or have "
-            "build() take or return one number a row, of the shape [1] for a batch of 1"
+            "build() take or return one number per row, with the shape [1] for a batch of 1"
         )
     if batched and spec.shape[:1] != (1,):
         return "batch", (
-            f"has the shape {list(spec.shape)} in the graph, without a batch of 1 in "
-            "front; write max_batch_size: 0, or trace the graph with a batch of 1"
+            f"has the shape {list(spec.shape)} in the graph, without a leading batch of 1; write "
+            "max_batch_size: 0, or trace the graph with a batch of 1"
         )
     dims, expected = [int(size) for size in entry["dims"]], _dims(spec, batched)
     if _reshaped(entry) == expected:
@@ -259,8 +259,8 @@ def _compare(entry: dict, spec: TensorSpec, batched: bool) -> tuple[str, str] | 
         )
     if not expected:
         return "dims", (
-            f"has dims {dims}, but the graph has one number a row (a batch and nothing else); "
-            f"write {_as_text(expected)}"
+            f"has dims {dims}, but the graph has one number per row (a batch dimension and "
+            f"nothing else); write {_as_text(expected)}"
         )
     if batched and dims == list(spec.shape):
         return "batch", (

@@ -35,6 +35,6 @@ def training_warning(modules: tuple[str, ...]) -> str:
     more = f" and {len(modules) - MOST} more" if len(modules) > MOST else ""
     return (
         f"the graph was traced in training mode ({', '.join(modules[:MOST])}{more}), so its "
-        "responses are not those of evaluation; call eval() on the module before the first call "
-        "of its nn.Graph, and save it again"
+        "outputs differ from those in evaluation mode; call eval() on the module before the "
+        "first call of its nn.Graph, and save it again"
     )

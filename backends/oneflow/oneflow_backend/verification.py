@@ -186,7 +186,7 @@ class Verification:
         for i, j in enumerate(places):
             if differs(found[i], alone[j], allowed[j] + 4 * noise[j]):
                 raise Unverified(
-                    f"OUTPUT_{k} of {n} rows together differs from the rows alone, by "
+                    f"OUTPUT_{k} of {n} rows together differs from the rows run alone, by "
                     f"{largest_difference(found[i], alone[j]):.2g}, on {what}"
                 )
 
@@ -221,7 +221,7 @@ class Verification:
                     allowed = tolerances(expected)[others]
                     if differs(found[others], expected[others], allowed):
                         self._refuse(
-                            n, f"OUTPUT_{k} of {n} rows together: {value} in a row reaches others"
+                            n, f"OUTPUT_{k} of {n} rows together: {value} in one row reaches others"
                         )
 
     def _refuse(self, n: int, reason: str) -> None:
@@ -236,8 +236,8 @@ class Verification:
                 if not apart[:n, :n].all():
                     self._refuse(
                         n,
-                        f"OUTPUT_{k} could not be verified for {n} rows together, because on no "
-                        "inputs that were tried rows gave finite and different results",
+                        f"OUTPUT_{k} could not be verified for {n} rows together, because none of "
+                        "the inputs tried gave finite results that differ between the rows",
                     )
 
 

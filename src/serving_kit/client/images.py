@@ -105,7 +105,7 @@ def check_writable(path: str | Path) -> None:
     """
     path = Path(path)
     if not path.suffix or not cv2.haveImageWriter(path.name):
-        raise ImageError(f"{path.name} does not end in a picture format; use .jpg, .png or .webp")
+        raise ImageError(f"{path.name} has no known picture extension; use .jpg, .png or .webp")
     if path.is_dir():
         raise ImageError(f"{path} cannot be written: it is a folder")
     if not path.parent.is_dir():

@@ -115,7 +115,7 @@ def infer(
             if not _is_ready(client, model, limits):
                 raise NoAnswerError(
                     f"Triton at {url} does not serve {model} at the moment ({error}); "
-                    "is it started with this model, and ready?"
+                    "is it running with this model, and ready?"
                 ) from error
             raise ClientError(f"Triton at {url} refused the request: {error.message()}") from error
         except OSError as error:
@@ -123,7 +123,8 @@ def infer(
         except Exception as error:
             # tritonclient reads whatever a program on that port sent, or half a response, and
             # raises what comes of it: HTTPParseError, ValueError, KeyError, TypeError, ...
-            raise _no_answer(url, f"what came is no complete Triton response: {error!r}") from error
+            reason = f"the response was incomplete or not from Triton: {error!r}"
+            raise _no_answer(url, reason) from error
 
 
 def _check(url: str, protocol: str) -> None:
@@ -186,4 +187,4 @@ def _is_ready(client, model: str, limits: Mapping[str, float]) -> bool:
 
 
 def _no_answer(url: str, reason: object) -> NoAnswerError:
-    return NoAnswerError(f"Triton does not answer at {url} ({reason}); is it started, and ready?")
+    return NoAnswerError(f"Triton does not respond at {url} ({reason}); is it running and ready?")

@@ -107,8 +107,8 @@ def _check_shared_memory(grpc_url: str) -> None:
         except InferenceServerException as error:
             if CLOSED in str(error):
                 raise ClientError(
-                    f"the server at {grpc_url} lets no client register shared memory; start it "
-                    "with TritonServer(..., shared_memory=True) or serve --shared-memory"
+                    f"the server at {grpc_url} does not let clients register shared memory; start "
+                    "it with TritonServer(..., shared_memory=True) or serve --shared-memory"
                 ) from error
             raise ClientError(f"perf_analyzer: {error}") from error
 
@@ -121,7 +121,7 @@ def _link_libraries(folder: Path) -> None:
         if found is None:
             raise ClientError(
                 f"perf_analyzer needs {name}, and nvidia-pytriton has no {pattern}; is it the "
-                "version that environment.yml asks for?"
+                "version that environment.yml specifies?"
             )
         (folder / name).symlink_to(found)
 

@@ -24,7 +24,7 @@ def call_in_time(function: Callable, *arguments: object, seconds: float = SECOND
         except NotYet as hint:
             outcome.put((None, hint))
 
-    # A daemon: what waits for ever must not keep the kernel from ending.
+    # A daemon: what waits forever must not keep the kernel from ending.
     threading.Thread(target=run, daemon=True).start()
     try:
         found, hint = outcome.get(timeout=seconds)

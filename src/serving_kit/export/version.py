@@ -95,7 +95,7 @@ def _export(module: nn.Module, inputs: list[np.ndarray], path: Path, source: str
         mlir.write_text(in_order(mlir.read_text(encoding="utf-8")), encoding="utf-8")
     except Exception as error:
         raise ExportError(
-            f"{type(module).__name__} cannot become a saved graph: {_first_line(error)}"
+            f"{type(module).__name__} cannot be exported as a saved graph: {_first_line(error)}"
         ) from error
     finally:
         # A process that exits while OneFlow holds a graph hangs.
@@ -148,7 +148,7 @@ def _difference(name: str, found: list[np.ndarray], other: str, expected: list[n
         ExportError: they are further apart than ``TOLERANCE``, or not comparable.
     """
     if [a.shape for a in found] != [a.shape for a in expected]:
-        raise ExportError(f"the {name} gives other outputs than the {other}; nothing was exported")
+        raise ExportError(f"the {name} has other outputs than the {other}; nothing was exported")
     largest = 0.0
     for i, (a, b) in enumerate(zip(found, expected, strict=True)):
         a, b = a.astype(np.float64), b.astype(np.float64)

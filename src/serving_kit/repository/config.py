@@ -99,7 +99,7 @@ def _head_of(path: Path) -> str:
             fields_began = True
         elif fields_began:
             raise ConfigError(
-                "has a comment here, which would be lost if the kit wrote the file anew; move it "
+                "has a comment here, which would be lost if the kit rewrote the file; move it "
                 "above the first field, or edit the file by hand",
                 path,
                 line,

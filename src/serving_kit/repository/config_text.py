@@ -47,16 +47,16 @@ def _explain(error: text_format.ParseError) -> str:
         return f'there is no field "{found[2]}" here; {_right_field(found[2], found[1])}'
     if found := re.search(r'Enum type "([\w.]+)" has no value named ([\w.]+)', text):
         values = ModelConfig.DESCRIPTOR.file.pool.FindEnumTypeByName(found[1]).values_by_name
-        return f"{found[2]} is no value of this field; {_right_value(found[2], list(values))}"
+        return f"{found[2]} is not a value of this field; {_right_value(found[2], list(values))}"
     if found := re.search(r'should not have multiple "(\w+)" fields', text):
-        return f"{found[1]} is here for the second time; leave one of them"
+        return f"{found[1]} is given twice; keep one of them"
     if found := re.search(r'Field "(\w+)" is specified along with field "(\w+)"', text):
-        return f"{found[1]} and {found[2]} exclude each other; leave one of them"
+        return f"{found[1]} and {found[2]} cannot be used together; keep one of them"
     # "3:14 : '    dims: [ 3, 64 64 ]': Expected ","." quotes the line, which the caller names.
     said = re.sub(r"^\d+:\d+ : ('.*': )?", "", text)
     return (
         f"cannot be understood at column {error.GetColumn()} ({said}); look here, and at the end "
-        "of the line before, for a missing quote, comma or bracket, or one too many"
+        "of the line above, for a missing or extra quote, comma or bracket"
     )
 
 

@@ -35,7 +35,9 @@ class Access:
         if self.tls_cert:
             _check_certificate(self.tls_cert, self.tls_key)
         if self.basic_auth and self.token:
-            raise ServerError("there is one login; give --basic-auth or --token, not both")
+            raise ServerError(
+                "only one kind of login is possible; give --basic-auth or --token, not both"
+            )
         if self.basic_auth:
             _check_users(self.basic_auth)
         if self.token:
@@ -65,7 +67,7 @@ def _check_users(file: Path) -> None:
 def _check_token(file: Path) -> None:
     if not re.fullmatch(TOKEN, read_secret(file).strip()):
         raise ServerError(
-            f"{file} is not a token of 16 or more letters and digits in one line; "
+            f"{file} does not hold a token of 16 or more letters and digits on one line; "
             f"make one with: openssl rand -hex 32 > {file}"
         )
 

@@ -61,7 +61,7 @@ def choose(mode: str = "auto", image: str = KIT_IMAGE) -> Choice:
             return Choice("local", embedded.device(), problem)
     if problem and image != KIT_IMAGE:
         raise ServerError(
-            f"the image {image} needs a GPU, and {problem}; choose the image {KIT_IMAGE}, which "
+            f"the image {image} needs a GPU, but {problem}; choose the image {KIT_IMAGE}, which "
             "serves on the CPU too, or the embedded server: SERVER=local"
         )
     if problem:

@@ -43,7 +43,7 @@ def find_engine() -> Engine:
     except FileNotFoundError:
         raise ServerError("there is no docker command on this machine") from None
     except subprocess.TimeoutExpired:
-        raise ServerError(f"the Docker engine did not answer in {INFO_SECONDS} s") from None
+        raise ServerError(f"the Docker engine did not respond in {INFO_SECONDS} s") from None
     try:
         info = json.loads(answer.stdout)
         version = info["ServerVersion"]
@@ -52,7 +52,7 @@ def find_engine() -> Engine:
     if answer.returncode or not version:
         # The client answers for itself, and tells in a list why the engine did not.
         errors = info.get("ServerErrors") or answer.stderr.strip().splitlines()[-1:]
-        raise ServerError(f"the Docker engine does not answer ({'; '.join(errors) or 'no word'})")
+        raise ServerError(f"the Docker engine does not respond ({'; '.join(errors) or 'no word'})")
     return Engine(
         version,
         has_nvidia_runtime="nvidia" in (info.get("Runtimes") or {}),
@@ -89,7 +89,7 @@ def pull(image: str) -> None:
         ServerError: Docker could not.
     """
     if subprocess.run(["docker", "pull", image], check=False).returncode:
-        raise ServerError(f"Docker could not pull the image {image}; its words are above")
+        raise ServerError(f"Docker could not pull the image {image}; its messages are above")
 
 
 def gpu_problem(engine: Engine) -> str:

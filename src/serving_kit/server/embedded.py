@@ -66,8 +66,9 @@ class EmbeddedLauncher(Launcher):
         if free < SHARED_MEMORY_NEEDED:
             raise ServerError(
                 f"only {free / 2**20:.1f} MiB are free in {supervisor.SHARED_MEMORY}, and "
-                f"Triton's python backend needs {SHARED_MEMORY_NEEDED >> 20} or more: remove what "
-                "is left there, or make it larger (in a container: docker run --shm-size=1g)"
+                f"Triton's python backend needs {SHARED_MEMORY_NEEDED >> 20} or more: delete "
+                "leftover files there, or make it larger (in a container: docker run "
+                "--shm-size=1g)"
             )
 
     def order(self, run_dir: Path, ports: Ports) -> dict:
@@ -197,8 +198,7 @@ def libtritonserver() -> Path:
     for library in folder.glob("libtritonserver*.so"):
         return library
     raise ServerError(
-        f"there is no libtritonserver in {folder}; install nvidia-pytriton anew, as in "
-        "environment.yml"
+        f"there is no libtritonserver in {folder}; reinstall nvidia-pytriton, as in environment.yml"
     )
 
 
@@ -265,6 +265,6 @@ def _check_libraries() -> None:
     if missing or listing.returncode:
         what = f"{', '.join(missing)} not found" if missing else listing.stderr.strip()
         raise ServerError(
-            f"Triton's stub cannot be loaded on this machine: {what}; is nvidia-pytriton installed "
-            "whole, and is this x86-64 Linux with glibc 2.35 or newer?"
+            f"Triton's stub cannot be loaded on this machine: {what}; is nvidia-pytriton "
+            "completely installed, and is this x86-64 Linux with glibc 2.35 or newer?"
         )

@@ -219,8 +219,8 @@ class GatewayLauncher(Launcher):
             ServerError: always.
         """
         raise ServerError(
-            "there is no one command for several servers; leave out --dry-run, or --replicas to "
-            "see the command of one server"
+            "several servers have no single command; leave out --dry-run, or leave out --replicas "
+            "to see the command of one server"
         )
 
     def title(self, version: str, url: str) -> str:

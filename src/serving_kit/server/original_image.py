@@ -42,7 +42,7 @@ class OriginalImageLauncher(ContainerLauncher):
         repository = self.spec.model_repository
         if ":" in str(repository):
             raise ServerError(
-                f"{repository} has a colon, at which docker run -v would cut it; "
+                f"{repository} contains a colon, where docker run -v would split it; "
                 "move the repository, or link to it from a path without one"
             )
         other_ports = [

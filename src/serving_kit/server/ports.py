@@ -48,7 +48,7 @@ def _bind(listener: socket.socket, address: str, port: int | None) -> None:
     except OverflowError:
         raise ServerError(f"port {port} does not exist; choose 1 to 65535") from None
     except PermissionError:
-        raise ServerError(f"port {port} is for the administrator; choose 1024 or more") from None
+        raise ServerError(f"port {port} needs administrator rights; choose 1024 or more") from None
     except OSError as error:
         if error.errno != errno.EADDRINUSE:
             raise ServerError(

@@ -53,8 +53,8 @@ class ReplicatedServer(RunningGateway, TritonServer):
         super().__init__(model_repository, replicas=replicas, json=self.access.json, **settings)
         if self.spec.model_control or self.spec.shared_memory:
             raise ServerError(
-                "a request for model control or shared memory would reach one of several servers; "
-                "leave such options out, or serve with one server"
+                "a request for model control or shared memory would reach only one of several "
+                "servers; remove these options, or serve with one server"
             )
 
     @property

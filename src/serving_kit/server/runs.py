@@ -31,8 +31,8 @@ def new_run_dir() -> Path:
     parent = Path(tempfile.gettempdir())
     if any(character.isspace() for character in str(parent)):
         raise ServerError(
-            f"Triton cannot work in {parent}, the folder for temporary files: "
-            "its path has a space; set TMPDIR to a folder without one"
+            f"Triton cannot work in {parent}, the folder for temporary files: its path contains a "
+            "space; set TMPDIR to a folder without one"
         )
     return parent / f"{prefix_in(parent)}{secrets.token_hex(8)}"
 

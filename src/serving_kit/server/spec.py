@@ -51,8 +51,8 @@ class ServerSpec:
             object.__setattr__(self, "models", tuple(self.models))
         for option in filter(_hides_identity, self.options):
             raise ServerError(
-                f"the option {option} cannot be used: the kit tells its servers apart by --id, "
-                "which it sets itself, and asks /v2 for it; leave this option out"
+                f"the option {option} cannot be used: the kit identifies its servers by --id, "
+                "which it sets itself and reads from /v2; remove this option"
             )
 
     @property

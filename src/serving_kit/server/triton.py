@@ -202,7 +202,7 @@ class TritonServer(RunningServer):
             elif taken := [port for port in self._wanted_ports if port in record.ports]:
                 raise ServerError(
                     f"port {taken[0]} is taken by {other}, which this kit started to serve "
-                    f"{other.model_repository} in another way; stop it (make stop), or choose "
+                    f"{other.model_repository} with other settings; stop it (make stop), or choose "
                     "another port"
                 )
         return False

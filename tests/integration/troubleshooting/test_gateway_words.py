@@ -145,8 +145,8 @@ def test_a_body_is_too_large_for_the_gateway(alone):
     return send(alone[0], body=bytes((64 << 20) + 1), **length(0))
 
 
-@provokes("The gateway wants a login")
-def test_the_gateway_wants_a_login(tmp_path):
+@provokes("The gateway requires a login")
+def test_the_gateway_requires_a_login(tmp_path):
     token = tmp_path / "token"
     token.write_text("0123456789abcdef")
     with envoy(tmp_path, Access(token=token)) as own:
@@ -171,8 +171,8 @@ def test_the_gateway_has_no_response(tmp_path, alone):
     return said
 
 
-@provokes("A login or a certificate that cannot be used")
-def test_a_login_or_a_certificate_that_cannot_be_used(tmp_path):
+@provokes("A login or a certificate cannot be used")
+def test_a_login_or_a_certificate_cannot_be_used(tmp_path):
     file, other = tmp_path / "file", tmp_path / "other"
     said = [
         raised(ServerError, Access, tls_cert=file),
@@ -190,8 +190,8 @@ def test_a_login_or_a_certificate_that_cannot_be_used(tmp_path):
     ]
 
 
-@provokes("Several servers that cannot be started")
-def test_several_servers_that_cannot_be_started(tmp_path, capsys, monkeypatch):
+@provokes("Several servers cannot be started")
+def test_several_servers_cannot_be_started(tmp_path, capsys, monkeypatch):
     assert cli.main(["serve", "--replicas", "2", "--dry-run"]) == 1
     said = [
         capsys.readouterr().err,

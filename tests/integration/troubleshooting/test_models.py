@@ -44,8 +44,8 @@ def test_there_is_no_graph(tmp_path):
     return [refuse_folder(tmp_path / "none"), refuse_folder(tmp_path / "empty")]
 
 
-@provokes("The graph lies in the wrong place")
-def test_the_graph_lies_in_the_wrong_place(saved):
+@provokes("The graph is in the wrong folder")
+def test_the_graph_is_in_the_wrong_folder(saved):
     high, deep = saved.parent / "high", saved.parent / "deep" / "model"
     shutil.copytree(saved, high)
     shutil.copytree(saved, deep / "model")
@@ -69,8 +69,8 @@ def test_model_mlir_is_damaged(saved):
     return [*said, refuse_folder(saved)]
 
 
-@provokes("model.mlir is of another OneFlow")
-def test_model_mlir_is_of_another_oneflow(saved):
+@provokes("model.mlir was written by another OneFlow")
+def test_model_mlir_was_written_by_another_oneflow(saved):
     edit(saved / "model.mlir", "data_type = ", "dtype = ")
     return refuse_folder(saved)
 
@@ -82,8 +82,8 @@ class Silent(nn.Module):
         flow.relu(x)
 
 
-@provokes("A graph without an output")
-def test_a_graph_without_an_output(saved, tmp_path):
+@provokes("A graph has no output")
+def test_a_graph_has_no_output(saved, tmp_path):
     edit(saved / "model.mlir", '"oneflow.output"', '"oneflow.outlet"')
     image = np.zeros((1, 64), np.float32)
     return [
@@ -92,8 +92,8 @@ def test_a_graph_without_an_output(saved, tmp_path):
     ]
 
 
-@provokes("A data type that Triton does not have")
-def test_a_data_type_that_triton_does_not_have(saved):
+@provokes("Triton does not have the data type")
+def test_triton_does_not_have_the_data_type(saved):
     edit(saved / "model.mlir", "data_type = 2 : i32", "data_type = 20 : i32")
     return refuse_folder(saved)
 
@@ -107,8 +107,8 @@ def test_weights_are_missing_or_cut_off(saved):
     return [short, refuse_folder(saved)]
 
 
-@provokes("A name that leads out of the folder")
-def test_a_name_that_leads_out_of_the_folder(saved):
+@provokes("A variable's name points outside the folder")
+def test_a_variables_name_points_outside_the_folder(saved):
     edit(saved / "model.mlir", "module.paint.conv.weight", "../paint.conv.weight")
     return refuse_folder(saved)
 
@@ -142,8 +142,8 @@ def test_a_line_of_make_check(small_repository):
     return checks.to_text(checks.check(small_repository))
 
 
-@provokes("A field that does not exist")
-def test_a_field_that_does_not_exist(refuse_load):
+@provokes("A field does not exist")
+def test_a_field_does_not_exist(refuse_load):
     texts = (
         changed("max_batch_size", "max_batchsize"),
         changed("TYPE_FP32", "TYPE_FLOAT32"),
@@ -164,8 +164,8 @@ def test_config_pbtxt_cannot_be_read(tmp_path):
     return [raised(ConfigError, read_config, tmp_path / name) for name in (*files, ".")]
 
 
-@provokes("The kit will not write config.pbtxt")
-def test_the_kit_will_not_write_config_pbtxt(tmp_path):
+@provokes("The kit does not write config.pbtxt")
+def test_the_kit_does_not_write_config_pbtxt(tmp_path):
     config = parse_config(CONFIG, "config.pbtxt")
     (tmp_path / "config.pbtxt").write_text(CONFIG + "# precious\n")
     (tmp_path / "file").touch()
@@ -219,8 +219,8 @@ def test_names_types_and_dims_do_not_fit_the_graph(small_version, two_inputs):
     ]
 
 
-@provokes("One number a row, and other shapes that Triton has differently")
-def test_one_number_a_row(saved, refuse_load):
+@provokes("One number per row, and other shapes that Triton represents differently")
+def test_one_number_per_row_and_other_shapes_that_triton_represents_differently(saved, refuse_load):
     mlir = saved / "model.mlir"
     (line,) = [text for text in mlir.read_text().splitlines() if '"oneflow.output"' in text]
 
@@ -250,8 +250,8 @@ def test_one_number_a_row(saved, refuse_load):
     ]
 
 
-@provokes("A parameter of the backend")
-def test_a_parameter_of_the_backend():
+@provokes("A parameter of the backend is wrong")
+def test_a_parameter_of_the_backend_is_wrong():
     said = []
     for key, value in (("max_retrys", "1"), ("max_retries", "many")):
         config = parse_config(CONFIG + parameter(key, value), "config.pbtxt")
@@ -280,15 +280,15 @@ def configured(old, new):
 misspell = configured("max_batch_size", "max_batchsize")
 
 
-@provokes("Triton only says that it failed")
-def test_triton_only_says_that_it_failed(refuse_load, small_model):
+@provokes("Triton says only that loading failed")
+def test_triton_says_only_that_loading_failed(refuse_load, small_model):
     unread = refuse_load(misspell)[0]
     small_model.write_config('backend: "oneflow"')
     return [unread, refuse_load(lambda model: (model.folder / MLIR).unlink())[0]]
 
 
-@provokes("An ensemble with a step that is not there")
-def test_an_ensemble_with_a_step_that_is_not_there(refuse_load):
+@provokes("A step of an ensemble is missing")
+def test_a_step_of_an_ensemble_is_missing(refuse_load):
     tensors = CONFIG.partition("max_batch_size: 1")[2].partition("instance_group")[0]
     text = (
         f'platform: "ensemble" max_batch_size: 1 {tensors}'
@@ -304,8 +304,8 @@ def test_no_version_to_serve(refuse_load):
     return refuse_load(lambda model: shutil.rmtree(model.folder / "1"))
 
 
-@provokes("A GPU that is not there")
-def test_a_gpu_that_is_not_there(refuse_load):
+@provokes("The GPU does not exist")
+def test_the_gpu_does_not_exist(refuse_load):
     return refuse_load(configured("KIND_CPU", "KIND_GPU gpus: [ 0 ]"))
 
 

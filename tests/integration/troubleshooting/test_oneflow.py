@@ -56,13 +56,13 @@ def last_words(small_version):
     raise AssertionError("it hung three times")
 
 
-@provokes("Words about InfiniBand and CUDA")
-def test_words_about_infiniband_and_cuda(last_words):
+@provokes("Messages about InfiniBand and CUDA")
+def test_messages_about_infiniband_and_cuda(last_words):
     return last_words
 
 
-@provokes("OneFlow ends with an abort after all went well")
-def test_oneflow_ends_with_an_abort_after_all_went_well(last_words):
+@provokes("OneFlow aborts after everything has succeeded")
+def test_oneflow_aborts_after_everything_has_succeeded(last_words):
     return last_words
 
 
@@ -80,8 +80,8 @@ def test_weights_do_not_fit_the_module():
     return raised(RuntimeError, StyleNet().load_state_dict, state)
 
 
-@provokes("Nothing to differentiate")
-def test_nothing_to_differentiate():
+@provokes("backward() finds nothing to differentiate")
+def test_backward_finds_nothing_to_differentiate():
     try:
         flow.ones(3).sum().backward()
     except Exception as error:
@@ -112,8 +112,8 @@ class Changed(nn.Module):
         return self.change(x + (self.slow @ self.slow)[:64, :64], self.calls)
 
 
-@provokes("A graph takes one shape only")
-def test_a_graph_takes_one_shape_only(image, capfd):
+@provokes("A graph accepts only one shape")
+def test_a_graph_accepts_only_one_shape(image, capfd):
     graph = Graph(Changed(lambda y, _: y))
     graph(flow.tensor(image))
     try:
@@ -125,8 +125,8 @@ def test_a_graph_takes_one_shape_only(image, capfd):
         gc.collect()
 
 
-@provokes("A graph cannot look at values")
-def test_a_graph_cannot_look_at_values(image, capfd):
+@provokes("A graph cannot read values")
+def test_a_graph_cannot_read_values(image, capfd):
     module = Changed(lambda y, _: y * 2 if y.mean() > 3 else y)
     error = raised(AssertionError, Graph(module), flow.tensor(image))
     return [error, *capfd.readouterr()]
@@ -170,8 +170,8 @@ def test_a_second_training_graph_of_one_module(image):
     return told
 
 
-@provokes("flow.load of a graph")
-def test_flow_load_of_a_graph(saved):
+@provokes("flow.load fails on a graph")
+def test_flow_load_fails_on_a_graph(saved):
     with pytest.raises(AssertionError) as caught:
         flow.load(str(saved))
     return traceback.format_exception_only(caught.type, caught.value)
@@ -195,8 +195,8 @@ def test_a_module_cannot_be_exported(image, tmp_path):
     ]
 
 
-@provokes("An export whose answers differ")
-def test_an_export_whose_answers_differ(image, tmp_path):
+@provokes("The exported outputs differ")
+def test_the_exported_outputs_differ(image, tmp_path):
     shape = (1, 3, 64, 64)
     return [
         refuse_export(Changed(lambda y, _: y + flow.rand(*shape)), image, tmp_path),
@@ -205,16 +205,16 @@ def test_an_export_whose_answers_differ(image, tmp_path):
     ]
 
 
-@provokes("A tensor made inside build")
-def test_a_tensor_made_inside_build(image, tmp_path):
+@provokes("A tensor was created inside build")
+def test_a_tensor_was_created_inside_build(image, tmp_path):
     graph = InferenceGraph(Changed(lambda y, _: y - flow.tensor(np.float32([9]))))
     graph._compile(flow.tensor(image))
     flow.save(graph, str(tmp_path / "model"))
     return raised(GraphFolderError, read_graph_folder, tmp_path / "model")
 
 
-@provokes("A size that StyleNet does not take")
-def test_a_size_that_stylenet_does_not_take():
+@provokes("StyleNet does not accept the size")
+def test_stylenet_does_not_accept_the_size():
     return raised(ExportError, load_stylenet_cpu, size=(30, 30))
 
 
@@ -225,7 +225,7 @@ def test_make_models_fails(tmp_path):
     )
 
 
-@provokes("Arrays that do not fit a saved graph")
-def test_arrays_that_do_not_fit_a_saved_graph(image, saved):
+@provokes("Arrays do not fit a saved graph")
+def test_arrays_do_not_fit_a_saved_graph(image, saved):
     with SavedGraph(saved) as graph:
         return [raised(ValueError, graph, image, image), raised(ValueError, graph, image[0])]

@@ -18,7 +18,7 @@ from serving_kit.server.gateway import CONFIGURATION
 #: The first words of the messages that nobody provokes here; the page says why, at each.
 NOT_PROVOKED = {
     "Unable to import Numpy array",
-    "port <port> is for the administrator",
+    "port <port> needs administrator rights",
     "docker: Error response from daemon: could not select device driver",
     "permission denied while trying to connect to the Docker daemon socket",
     "no kernel image is available",
@@ -47,9 +47,9 @@ PARTS = {
     "not the fields of a ServerSpec:": "such a record is dropped",
     "no response in HTTP from": "as with a server that does not answer",
     "has no attribute": "Python's own words",
-    'a number of seconds above 0, as "2.5"': "as with max_retries",
+    'a number of seconds above 0, such as "2.5"': "as with max_retries",
     '"true" or "false"': "as with max_retries",
-    "); is it started with this model, and ready?": "as with a server that does not answer",
+    "); is it running with this model, and ready?": "as with a server that does not answer",
     "is not host:port; write it like": "it says how to write it",
     "there is no protocol": "it says which there are",
     "pixels are too many for this format; use .png": "it says what to use",
@@ -158,7 +158,8 @@ ERROR_LINE = re.compile(
 
 
 #: What looks like one and is none: counters of lessons 08 and 10, the alerts that 10 prints, a
-#: source that 09 prints, and what the builder of demo.zip says in 12, which has tests of its own.
+#: source that 09 prints, and what the builder of demo.zip says in 12,
+#: which has tests of its own.
 NO_ERROR = re.compile(
     r"failed( so far)?: 0|requests failed|failed requests that|none failed|failed, say|"
     r"Failed requests:|refused: (none|503)|refused \d+, Triton counted|has refused: |except |"

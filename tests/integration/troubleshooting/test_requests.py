@@ -96,8 +96,8 @@ def test_the_name_is_wrong(served, make_small_model, image):
     ]
 
 
-@provokes("The request is no JSON")
-def test_the_request_is_no_json(served):
+@provokes("The request is not JSON")
+def test_the_request_is_not_json(served):
     host, port = served.server.url.split(":")
     connection = http.client.HTTPConnection(host, int(port), timeout=SECONDS)
     connection.request("POST", f"/v2/models/{served.name}/infer", '{"inputs": [')
@@ -111,8 +111,8 @@ def test_values_that_are_not_numbers(served, image):
     return ask(served, np.full_like(image, np.nan))
 
 
-@provokes("Nobody answers")
-def test_nobody_answers(image, served, port):
+@provokes("Nothing responds at the address")
+def test_nothing_responds_at_the_address(image, served, port):
     url = f"{ports.HOST}:{port}"
     with httpclient.InferenceServerClient(url) as client:
         refused = raised(ConnectionRefusedError, client.is_server_live)
@@ -122,8 +122,8 @@ def test_nobody_answers(image, served, port):
     return [raised(ClientError, infer, image, url=url), refused, late]
 
 
-@provokes("HTTP to the port of gRPC, or the other way")
-def test_http_to_the_port_of_grpc_or_the_other_way(closed):
+@provokes("HTTP was sent to the gRPC port, or gRPC to the HTTP port")
+def test_http_was_sent_to_the_grpc_port_or_grpc_to_the_http_port(closed):
     with grpcclient.InferenceServerClient(closed.url) as client:
         over_grpc = raised(InferenceServerException, client.is_server_live)
     with httpclient.InferenceServerClient(closed.grpc_url) as client:
@@ -174,7 +174,7 @@ def test_a_model_whose_process_died_cannot_be_loaded_again(
         stub = tiny_repository / "tiny" / supervisor.STUB
         stub.write_text(DEADLY_STUB)
         stub.chmod(0o755)
-        wait_until(lambda: "Triton waits for it; ending Triton" in server.log())
+        wait_until(lambda: "forever; ending Triton" in server.log())
         stub.unlink()
         wait_until(server.is_ready)
         return server.log()
@@ -216,7 +216,7 @@ LAST_WORDS = (
 
 
 @provokes("OneFlow's process died")
-def test_oneflow_s_process_died(poisonable):
+def test_oneflows_process_died(poisonable):
     poisoned = ask(poisonable, np.array([[-1, 0]]), kind="INT64")
     good = np.array([[1, 2]])
     send(poisonable, good, kind="INT64")  # when it is answered, the next worker has loaded
@@ -241,8 +241,8 @@ class Inverse(nn.Module):
         return flow.inverse(x)
 
 
-@provokes("A trial at load is left out")
-def test_a_trial_at_load_is_left_out(empty_model, save_graph):
+@provokes("A trial run is skipped at load")
+def test_a_trial_run_is_skipped_at_load(empty_model, save_graph):
     save_graph(Inverse(), [np.eye(2, dtype=np.float32)[None]], empty_model.folder / "1")
     empty_model.write_config('backend: "oneflow"\nmax_batch_size: 2')
     empty_model.load()

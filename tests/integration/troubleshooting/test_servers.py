@@ -90,8 +90,8 @@ def test_a_port_is_taken(empty_repository, closed, tmp_path, monkeypatch):
         detached.stop()
 
 
-@provokes("A port or an address that cannot be")
-def test_a_port_or_an_address_that_cannot_be(empty_repository):
+@provokes("A port or an address cannot be used")
+def test_a_port_or_an_address_cannot_be_used(empty_repository):
     return [
         refuse_start(empty_repository, http_port=70000),
         refuse_start(empty_repository, address="192.0.2.1"),
@@ -103,8 +103,8 @@ def test_there_is_no_repository(tmp_path):
     return refuse_start(tmp_path / "nowhere")
 
 
-@provokes("The server runs already")
-def test_the_server_runs_already(closed):
+@provokes("The server is already running")
+def test_the_server_is_already_running(closed):
     return raised(ServerError, closed.start)
 
 
@@ -177,8 +177,8 @@ def test_no_python_for_the_worker(monkeypatch):
     return raised(WorkerError, find_python)
 
 
-@provokes("No such way to a server")
-def test_no_such_way_to_a_server():
+@provokes("The server mode does not exist")
+def test_the_server_mode_does_not_exist():
     return raised(ServerError, choose, "cloud")
 
 
@@ -212,8 +212,8 @@ def test_json_is_closed(empty_repository):
         return raised(InferenceServerException, client.infer, "small", [])
 
 
-@provokes("Docker cannot be had")
-def test_docker_cannot_be_had(engine, monkeypatch):
+@provokes("Docker is not available")
+def test_docker_is_not_available(engine, monkeypatch):
     engine.set(info=docker_tests.DOWN)
     said = [choose().why, raised(ServerError, choose, "docker")]
     engine.script("docker", "#!/bin/sh\nexec sleep 5\n")
@@ -224,8 +224,8 @@ def test_docker_cannot_be_had(engine, monkeypatch):
     return [*said, choose().why]
 
 
-@provokes("The image is not there")
-def test_the_image_is_not_there(engine, empty_repository):
+@provokes("The image is missing")
+def test_the_image_is_missing(engine, empty_repository):
     said = [refuse_start(empty_repository, mode="docker")]
     engine.set(gpus=[docker_tests.T4], info=docker_tests.NVIDIA)
     answers = f"cat <<END\n{json.dumps(docker_tests.NVIDIA)}\nEND"

@@ -76,6 +76,6 @@ def test_a_picture_cannot_be_written(tmp_path):
     return [*said, raised(ImageError, write_image, tmp_path / "full.png", read_image(CAT))]
 
 
-@provokes("A style that does not exist")
-def test_a_style_that_does_not_exist():
+@provokes("A style does not exist")
+def test_a_style_does_not_exist():
     return [raised(StyleError, style_index, style) for style in ("starry_nigt", 26)]

@@ -19,7 +19,7 @@ SHAPE = "dims: [ 3, 8, 8 ]"
         ("OUTPUT_0", "OUTPUT_1", "tensor", 12, 'net has no output "OUTPUT_1"; write "OUTPUT_0"'),
         ('"X" value: "between"', '"X" value: "betwen"', "tensor", 17, '; write "between"'),
         ('"X" value: "between"', '"X" value: "IN"', "tensor", 12,
-         'the tensor "between" is used by no step and is no output of the ensemble'),
+         'the tensor "between" is used by no step and is not an output'),
         ('value: "OUT"', 'value: "OUTT"', "tensor", 5, 'no step writes the output "OUT"; name it'),
         ('value: "OUT"', 'value: "between"', "tensor", 18,
          'the tensor "between" comes from step 1 already; give it another name'),
@@ -27,7 +27,7 @@ SHAPE = "dims: [ 3, 8, 8 ]"
          'the tensor "IN" comes from the ensemble\'s input already'),
         ('value: "IN"', 'value: "OUT"', "tensor", 4, 'no step reads the input "IN"'),
         ('value: "IN"', 'value: "OUT"', "tensor", 8,
-         "the step net waits for what comes after it; break the circle"),
+         "the step net waits for what comes after it; break the cycle"),
         ('input_map { key: "INPUT_0" value: "IN" }', "", "step", 8, "step 1 has no input_map"),
         ('output_map { key: "OUTPUT_0" value: "between" }', "", "step", 8, "step 1 has no output_"),
         ('model_name: "net"', "", "step", 8, "step 1 has no model_name, which every step needs"),
@@ -37,7 +37,7 @@ SHAPE = "dims: [ 3, 8, 8 ]"
          18, 'the tensor "OUT" is TYPE_FP32'),
         ("max_batch_size: 1\n", "max_batch_size: 2\n", "batch", 3, "size is 2, but net takes"),
         ("max_batch_size: 1\n", "instance_group { kind: KIND_CPU }\n", "field", 3,
-         "instance_group is not for an ensemble, which runs nowhere itself"),
+         "instance_group is not for an ensemble, which does not run on a device"),
     ],
 )  # fmt: skip
 def test_a_mistake(chain, old, new, code, line, sentence):

@@ -130,7 +130,7 @@ def test_a_strange_version_beside_a_good_one(repository, name, severity, sentenc
 @pytest.mark.parametrize(
     ("model", "sentence"),
     [
-        ("net", "the saved graph belongs into 1/model; export it (make models)"),
+        ("net", "the saved graph belongs in 1/model; export it (make models)"),
         ("py", "expected a folder 1 with the model in it"),
         (
             "chain",
@@ -194,7 +194,7 @@ def test_two_models_of_one_name(repository, tmp_path):
 def test_a_space_in_a_name(repository):
     repository.change("py/config.pbtxt", '"py"', '"py two"')
     (repository / "py").rename(repository / "py two")
-    repository.has_one("space-in-name", "py two", "waits for ever", 'to "py_two" for example')
+    repository.has_one("space-in-name", "py two", "waits forever", 'to "py_two" for example')
 
 
 def test_broken_links(repository):
@@ -210,7 +210,7 @@ def test_a_folder_that_triton_takes_for_a_model(repository, name):
     ((code, place, message),) = repository.findings()
     assert code == ("left-over" if name == ".ipynb_checkpoints" else "no-model")
     assert place == name
-    assert "for a model" in message
+    assert "as a model" in message
 
 
 @pytest.mark.parametrize(

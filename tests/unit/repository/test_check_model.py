@@ -23,7 +23,7 @@ HINT = 'for a saved OneFlow graph, write backend: "oneflow"'
         ('"oneflow"', '"OneFlow"', "backend", 2, 'no backend "OneFlow" in the kit\'s servers'),
         ('"oneflow"', '"onnxruntime"', "backend", 2, "write one of oneflow, python"),
         ("INPUT_0", "input_0", "tensor-name", 7,
-         "names the inputs input_0, but the graph has INPUT_0; write these names"),
+         "names the inputs input_0, but the graph has INPUT_0; use these names"),
         ("FP32", "UINT8", "tensor-data-type", 8, "is TYPE_UINT8, but the graph has TYPE_FP32"),
         ("    data_type: TYPE_FP32\n", "", "tensor-data-type", 6, "INPUT_0 has no data_type"),
         ("[ 3, 8", "[ 1, 3, 8", "tensor-batch", 9,
@@ -42,9 +42,9 @@ def test_a_configuration_of_a_graph(repository, old, new, code, line, sentence):
 @pytest.mark.parametrize(
     ("inputs", "outputs", "code", "line", "sentence"),
     [
-        ([(FLOAT32, (2, 3, 8, 8))], [PICTURE], "tensor-batch", "", "without a batch of 1 in fr"),
-        ([PICTURE], [(FLOAT32, (1, 0))], "tensor-size", "", "without any elements"),
-        ([], [PICTURE], "tensor-batch", "", "no input that could have a batch; write max_batch"),
+        ([(FLOAT32, (2, 3, 8, 8))], [PICTURE], "tensor-batch", "", "without a leading batch of 1"),
+        ([PICTURE], [(FLOAT32, (1, 0))], "tensor-size", "", "so it has no elements"),
+        ([], [PICTURE], "tensor-batch", "", "no input with a batch dimension; write max_batch"),
     ],
 )
 def test_a_graph_that_does_not_fit_a_batch(repository, inputs, outputs, code, line, sentence):
@@ -56,7 +56,7 @@ def test_a_graph_that_does_not_fit_a_batch(repository, inputs, outputs, code, li
 @pytest.mark.parametrize(
     ("reshape", "code", "sentence"),
     [
-        ("", "tensor-dims", "OUTPUT_0 has dims [1], but the graph has one number a row (a batch"),
+        ("", "tensor-dims", "OUTPUT_0 has dims [1], but the graph has one number per row (a batch"),
         ("reshape { shape: [ ] }", None, None),
         ("reshape { shape: [ 1 ] }", "tensor-reshape", "write dims: [ 1 ] reshape { shape: [ ] }"),
     ],
@@ -114,7 +114,7 @@ def test_parameters_of_the_backend(repository, key, value, sentence):
     ("old", "new", "severity", "code", "line", "sentence"),
     [
         ("input [", 'input [ { name: "X" data_type: TYPE_FP32 dims: [ 3, 8, 8 ] },',
-         "warning", "tensor-name", 4, "X is here for the second time"),
+         "warning", "tensor-name", 4, "X is given twice"),
         ("input [", "input [ { data_type: TYPE_FP32 dims: [ 3, 8, 8 ] },",
          "error", "tensor-name", 4, "this input has no name; give it"),
         ('"X" data_type: TYPE_FP32', '"X" data_type: 99',
@@ -142,8 +142,8 @@ def test_what_triton_itself_expects(repository, old, new, severity, code, line, 
 @pytest.mark.parametrize(
     ("source", "line", "sentence"),
     [
-        (None, "", "is missing, over which Triton's python backend waits for ever"),
-        ("def f(:\n", ":1", "is not Python: invalid syntax; mend this line"),
+        (None, "", "is missing, and Triton's python backend waits forever without it"),
+        ("def f(:\n", ":1", "is not Python: invalid syntax; fix this line"),
         ("class Model: pass\n", "", "has no class TritonPythonModel, which Triton looks for"),
         ("\0", "", "is not Python (source code string cannot contain null bytes)"),
         ("(" * 10_000, ":1", "is not Python"),
@@ -166,7 +166,7 @@ def halve(graph):
     ("damage", "sentence"),
     [
         (shutil.rmtree, "is not a folder: expected the graph there; save it again with flow.save("),
-        (halve, "w/out has 4 bytes, but float32 [2] needs 8; copy the folder again"),
+        (halve, "w/out has 4 bytes, but float32 [2] needs 8; copy the whole folder again"),
     ],
 )
 def test_a_graph_that_is_not_whole(repository, damage, sentence):
@@ -184,7 +184,7 @@ def test_a_graph_that_was_traced_in_training_mode(repository):
     repository.has_one(
         "training-mode",
         "net/1/model",
-        "traced in training mode (m.drop (dropout)), so its responses",
+        "traced in training mode (m.drop (dropout)), so its outputs",
         "call eval() on the module",
         severity="warning",
     )

@@ -86,7 +86,7 @@ def test_config_for_graphs_without_a_batch(repository, tmp_path):
     write_config(config, tmp_path / "config.pbtxt")
     assert (tmp_path / "config.pbtxt").read_text() == WRITTEN
     assert config.instance_group[0].kind == ModelInstanceGroup.KIND_CPU
-    with pytest.raises(ConfigError, match="without a batch of 1 in front; write max_batch_size: 0"):
+    with pytest.raises(ConfigError, match="without a leading batch of 1; write max_batch_size: 0"):
         config_for(graph, name="g", max_batch_size=4)
 
 
@@ -109,7 +109,7 @@ def test_config_for_graphs_with_one_number_a_row(repository):
 
 def test_what_config_for_cannot_describe(repository, tmp_path):
     graph = repository.save_graph("g/1/model", outputs=[(FLOAT32, (1, 0))])
-    with pytest.raises(ConfigError, match=r"OUTPUT_0 has the shape \[1, 0\] in the graph, without"):
+    with pytest.raises(ConfigError, match=r"OUTPUT_0 has the shape \[1, 0\] in the graph, so it"):
         config_for(graph, name="g")
     with pytest.raises(ConfigError, match="is not a folder: expected the graph there; save it ag"):
         config_for(tmp_path / "nowhere", name="g")
@@ -148,14 +148,22 @@ def test_where_nothing_can_be_written(tmp_path):
         ("dims: [ 3 ]", 1, "it belongs inside of input or output: is a closing bracket too many"),
         ("input [ { output [", 1, "it belongs outside of all brackets: is a closing one missing"),
         ('parameters { key: "a" val: { } }', 1, 'write "value"'),
-        ("input { data_type: TYPE_FLOAT32 }", 1, "TYPE_FLOAT32 is no value of this field; write "),
+        (
+            "input { data_type: TYPE_FLOAT32 }",
+            1,
+            "TYPE_FLOAT32 is not a value of this field; write ",
+        ),
         ("input { data_type: FP32 }", 1, 'write "TYPE_FP32"'),
         ("input { data_type: double }", 1, 'write "TYPE_FP64"'),
         ("input { format: NCHV }", 1, 'write "FORMAT_NCHW"'),
         ("instance_group { kind: gpu }", 1, 'write "KIND_GPU"'),
         ("dynamic_batching { default_queue_policy { timeout_action: DELAYED } }", 1, '"DELAY"'),
-        ('name: "a"\nname: "b"', 2, "name is here for the second time; leave one of them"),
-        ("dynamic_batching { }\nsequence_batching { }", 2, "and dynamic_batching exclude each oth"),
+        ('name: "a"\nname: "b"', 2, "name is given twice; keep one of them"),
+        (
+            "dynamic_batching { }\nsequence_batching { }",
+            2,
+            "and dynamic_batching cannot be used to",
+        ),
         ("input {\n  dims: [ 3, 256 256 ]\n}", 2, 'at column 18 (Expected ","); look here'),
         ("name: x", 1, "Expected string but found: 'x'"),
         ("max_batch_size: 99999999999", 1, "Value out of range"),

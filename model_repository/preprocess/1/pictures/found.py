@@ -47,14 +47,16 @@ def check_size(width: int, height: int) -> tuple[int, int]:
     """
     found = f"has {width} x {height} pixels"
     if not width * height:
-        raise PictureError(f"{found}; expected 1 or more each way")
+        raise PictureError(f"{found}; expected 1 or more in each direction")
     if width * height > MOST_PIXELS:
         raise TooManyPixelsError(
             f"{found}, {width * height / 1e6:.0f} million; expected "
             f"{MOST_PIXELS / 1e6:.0f} million at most"
         )
     if max(width, height) > MOST_PIXELS_A_SIDE:
-        raise TooManyPixelsError(f"{found}; expected {MOST_PIXELS_A_SIDE} at most each way")
+        raise TooManyPixelsError(
+            f"{found}; expected {MOST_PIXELS_A_SIDE} at most in each direction"
+        )
     return width, height
 
 

@@ -96,5 +96,5 @@ def _read_frame(segment: memoryview) -> tuple[int, int]:
     if len(segment) != 10 + 3 * components or components not in (1, 3, 4):
         raise damaged("JPEG", f"its frame has {components} components in {len(segment)} bytes")
     if bits != 8:
-        raise PictureError(f"is a JPEG with {bits} bits a colour; expected 8")
+        raise PictureError(f"is a JPEG with {bits} bits per colour; expected 8")
     return check_size(number(segment, 7, 2), number(segment, 5, 2))

@@ -127,7 +127,7 @@ def result_size(width: int, height: int) -> tuple[int, int]:
         PictureError: this is no size of a picture.
     """
     if width < 1 or height < 1:
-        raise PictureError(f"has {width} x {height} pixels; expected 1 or more each way")
+        raise PictureError(f"has {width} x {height} pixels; expected 1 or more in each direction")
     scale = min(1, LONGEST_SIDE / max(width, height))
     return max(1, round(width * scale)), max(1, round(height * scale))
 

@@ -69,7 +69,7 @@ def read(content: bytes) -> PictureFile:
 def _check_order(kind: bytes, seen: set[bytes], last: bytes) -> None:
     """Check that a chunk may stand behind all that were seen, the last of them just before it."""
     if kind == b"acTL":
-        raise PictureError("is an animated PNG; expected one that stands still")
+        raise PictureError("is an animated PNG; expected a still picture")
     if kind not in _BEFORE | {b"IDAT"} and kind[:1].isupper():
         raise damaged("PNG", f"{_name(kind)} is unknown")
     is_late = kind in _BEFORE and seen & {kind, b"IDAT"}

@@ -30,7 +30,7 @@ def read(content: bytes) -> PictureFile:
     chunks: dict[bytes, memoryview] = {}
     for kind, data in _chunks(content):
         if kind in _ANIMATED:
-            raise PictureError("is an animated WebP; expected one that stands still")
+            raise PictureError("is an animated WebP; expected a still picture")
         if kind in chunks and kind in (*_FRAMES, b"VP8X", b"ALPH"):
             raise damaged("WebP", "it has several pictures")
         chunks.setdefault(kind, data)

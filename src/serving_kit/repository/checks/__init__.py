@@ -75,7 +75,7 @@ def _read_repository(repository: Path, models: list[ModelFolder]) -> Iterator[Fi
         elif entry.name == ".ipynb_checkpoints":
             yield error(
                 "left-over",
-                "Triton takes this folder of Jupyter's for a model, and does not start; remove it",
+                "Triton treats this folder of Jupyter as a model, and does not start; remove it",
                 entry,
             )
         elif entry.is_dir() and not UNFINISHED.match(entry.name):

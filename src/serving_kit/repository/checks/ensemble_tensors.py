@@ -103,7 +103,7 @@ def _check_use(written: Written, outputs: set[str]) -> Iterator[Finding]:
         for key, name in step.output_map.items():
             if name not in read and name not in outputs:
                 sentence = (
-                    f'the tensor "{name}" is used by no step and is no output of the ensemble; '
+                    f'the tensor "{name}" is used by no step and is not an output of the ensemble; '
                     "leave it out of output_map, or use it"
                 )
                 yield written.error("ensemble-tensor", sentence, *STEP, i, "output_map", key)
@@ -120,7 +120,7 @@ def _check_order(written: Written, ready: set[str], wrote: dict[str, int]) -> It
         TopologicalSorter(waits).prepare()
     except CycleError as error:
         i = min(error.args[1])
-        sentence = f"the step {steps[i].model_name} waits for what comes after it; break the circle"
+        sentence = f"the step {steps[i].model_name} waits for what comes after it; break the cycle"
         yield written.error("ensemble-tensor", sentence, *STEP, i)
 
 

@@ -27,15 +27,15 @@ def check_ensemble(
     if config.platform != ENSEMBLE or config.backend:
         yield written.error(
             "ensemble-platform",
-            'an ensemble has platform: "ensemble" and no backend; write so',
+            'an ensemble has platform: "ensemble" and no backend; write it that way',
             "backend" if config.backend else "ensemble_scheduling",
         )
     for field in NOT_FOR_ENSEMBLES:
         if field in [descriptor.name for descriptor, _ in config.ListFields()]:
             yield written.error(
                 "ensemble-field",
-                f"{field} is not for an ensemble, which runs nowhere itself; leave it out, or put "
-                "it into the models of its steps",
+                f"{field} is not for an ensemble, which does not run on a device itself; leave it "
+                "out, or put it into the models of its steps",
                 field,
             )
     if not config.ensemble_scheduling.step:

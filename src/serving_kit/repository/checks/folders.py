@@ -98,7 +98,7 @@ def _check_entries(model: ModelFolder, entries: list[Path]) -> Iterator[Finding]
             model,
             "space-in-name",
             model.path,
-            "the folder's name has a space, over which Triton waits for ever without a word; "
+            "the folder's name has a space, for which Triton waits forever without a message; "
             f'rename it, to "{"_".join(model.name.split())}" for example',
         )
     for entry in entries:
@@ -120,7 +120,7 @@ def _check_entries(model: ModelFolder, entries: list[Path]) -> Iterator[Finding]
             left[0],
             None,
             f"Triton does not need {names}{more}, which an editor or file manager left; remove "
-            "them, so that nobody takes them for the real thing",
+            "them, so that nobody mistakes them for the real files",
             model.name,
         )
 
@@ -239,7 +239,7 @@ def _missing_config(model: ModelFolder, entries: list[Path]) -> tuple[str, Path,
         return "config-missing", model.path / CONFIG, message
     if not model.versions:
         message = (
-            f"Triton takes every folder here for a model, and this one has no {CONFIG} and no "
+            f"Triton treats every folder here as a model, and this one has no {CONFIG} and no "
             "version; move it out of the repository, or make it a model"
         )
         return "no-model", model.path, message

@@ -23,7 +23,7 @@ def check_python(written: Written, model: ModelFolder) -> Iterator[Finding]:
 
         if not file.is_file():
             yield error(
-                "is missing, over which Triton's python backend waits for ever; put the model's "
+                "is missing, and Triton's python backend waits forever without it; put the model's "
                 "source there"
             )
             continue
@@ -33,12 +33,12 @@ def check_python(written: Written, model: ModelFolder) -> Iterator[Finding]:
                 source = opened.read(LARGEST_BYTES)
                 ast.parse(source)
         except SyntaxError as wrong:
-            yield error(f"is not Python: {wrong.msg}; mend this line", wrong.lineno)
+            yield error(f"is not Python: {wrong.msg}; fix this line", wrong.lineno)
         except (ValueError, RecursionError, MemoryError) as wrong:
             yield error(f"is not Python ({wrong}); put the model's source there")
         else:
             if b"TritonPythonModel" not in source:
                 yield error(
-                    "has no class TritonPythonModel, which Triton looks for; call the model's "
-                    "class so"
+                    "has no class TritonPythonModel, which Triton looks for; give the model's "
+                    "class this name"
                 )

@@ -22,7 +22,7 @@ def check_tensors(written: Written) -> Iterator[Finding]:
                 sentence = f'{who} has no name; give it one, as name: "{kind.upper()}_{i}"'
                 yield written.error("tensor-name", sentence, kind, i)
             elif names.index(tensor.name) < i:
-                sentence = f"{who} is here for the second time; leave one of them"
+                sentence = f"{who} is given twice; keep one of them"
                 yield written.warning("tensor-name", sentence, kind, i, "name")
             if tensor.data_type == DataType.TYPE_INVALID:
                 sentence = f"{who} has no data_type; write one, as data_type: TYPE_FP32"

@@ -67,7 +67,7 @@ def _no_version(written: Written, model: ModelFolder) -> Finding:
             f"but here is {', '.join(strange[:3])}; rename it"
         )
     elif written.config.backend == "oneflow":
-        message = "no version: the saved graph belongs into 1/model; export it (make models)"
+        message = "no version: the saved graph belongs in 1/model; export it (make models)"
     else:
         message = "no version: expected a folder 1 with the model in it; make it"
     return Finding("error", "no-version", model.path, None, message, model.name)

@@ -35,7 +35,7 @@ def library() -> CData:
         return ffi.dlopen(str(path))
     except OSError as error:
         raise ServerError(
-            f"Triton's C API cannot be used here: {error}; is nvidia-pytriton installed whole?"
+            f"Triton's C API cannot be used here: {error}; is nvidia-pytriton completely installed?"
         ) from error
 
 

@@ -35,7 +35,7 @@ def run(command: list[str]) -> int:
     try:
         drain_seconds = seconds_of(os.environ.get(DRAIN_VARIABLE, "0"))
     except ValueError as error:
-        say(f"{DRAIN_VARIABLE} is {error}; set it to a number of seconds, as 5")
+        say(f"{DRAIN_VARIABLE} is {error}; set it to a number of seconds, such as 5")
         return WRONG_USE
     events = Events(owner, drain_seconds)
     code, _ = keep_running(completed(command), events, stop_seconds=seconds)

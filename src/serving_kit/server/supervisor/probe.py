@@ -31,7 +31,7 @@ def run_probe() -> str:
     """Return in one sentence why this container should get no requests; empty if it should."""
     command = command_of_triton()
     if command is None:
-        return "tritonserver does not run"
+        return "tritonserver is not running"
     try:
         return why_not_ready(Api(command))
     except (OSError, ValueError) as error:

@@ -172,7 +172,10 @@ class Stubs:
             self._end_triton()
 
     def _end_triton(self) -> None:
-        self._say("a process died as it loaded a model, and Triton waits for it; ending Triton")
+        self._say(
+            "a process died while it loaded a model, and Triton would wait for it forever; "
+            "ending Triton"
+        )
         with contextlib.suppress(ProcessLookupError):
             os.kill(self._triton, signal.SIGKILL)
 
