@@ -114,7 +114,7 @@ def main() -> int:
         listening = listen(host, int(port) if port else None)
         keep = float(os.environ.get("DEMO_KEEP_SECONDS") or 600)
     except ValueError as error:
-        print(f"error: DEMO_PORT and DEMO_KEEP_SECONDS are numbers: {error}", file=sys.stderr)
+        print(f"error: DEMO_PORT and DEMO_KEEP_SECONDS must be numbers: {error}", file=sys.stderr)
         return 1
     except (OSError, OverflowError, ServerError) as error:
         print(

@@ -195,7 +195,7 @@ def serve(options: argparse.Namespace) -> None:
 
 
 def gateway(options: argparse.Namespace) -> None:
-    """Print Envoy's configuration; what the files of a login and TLS hold is in it."""
+    """Print Envoy's configuration, including the contents of the files for a login and TLS."""
     import yaml
 
     from serving_kit.server.gateway import configuration
@@ -220,7 +220,7 @@ def stop(options: argparse.Namespace) -> None:
 
 
 def status(options: argparse.Namespace) -> int:
-    """Tell which detached servers run; return 1 unless there is one and all are ready."""
+    """Print which detached servers run; return 1 unless there is one and all are ready."""
     from serving_kit.server import running_servers
 
     servers = running_servers()
@@ -247,7 +247,7 @@ def _models(server) -> str:
 
 
 def check(options: argparse.Namespace) -> int:
-    """Print what is wrong with model repositories; return 1 if something is."""
+    """Print the mistakes in model repositories; return 1 if there is an error."""
     from serving_kit.repository import checks
 
     findings = checks.check(*options.repositories)

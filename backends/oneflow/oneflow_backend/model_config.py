@@ -1,4 +1,4 @@
-"""What a model's config.pbtxt says, held against the graph that it serves.
+"""What a model's config.pbtxt says, compared with the graph that it serves.
 
 Works on the configuration as a dict, in the form in which Triton hands it to a backend.
 """

@@ -89,7 +89,7 @@ class OneByOne:
             self._steps.insert(0, (_runner(op.user_conf), read, place, done))
 
     def run(self, inputs: Sequence[flow.Tensor]) -> list[flow.Tensor]:
-        """Run the job once; who reads a result waits until it is computed."""
+        """Run the job once; reading a result waits until it is computed."""
         tensors = self._tensors.copy()
         for place, tensor in zip(self._inputs, inputs, strict=True):
             tensors[place] = tensor

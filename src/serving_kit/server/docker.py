@@ -1,4 +1,4 @@
-"""The Docker engine of this machine: whether it answers, its images, and its GPUs."""
+"""The Docker engine of this machine: whether it responds, its images, and its GPUs."""
 
 import contextlib
 import json
@@ -19,7 +19,7 @@ INFO_SECONDS = 20
 
 @dataclass(frozen=True)
 class Engine:
-    """A Docker engine that answers, and whether it can give a container an NVIDIA GPU."""
+    """A Docker engine that responds, and whether it can give a container an NVIDIA GPU."""
 
     version: str
     has_nvidia_runtime: bool
@@ -33,10 +33,10 @@ class Engine:
 
 
 def find_engine() -> Engine:
-    """Ask the Docker engine what it is.
+    """Get the Docker engine's description of itself.
 
     Raises:
-        ServerError: there is no docker command, or no engine answers.
+        ServerError: there is no docker command, or no engine responds.
     """
     try:
         answer = _docker("info", "--format", "{{json .}}")

@@ -1,4 +1,4 @@
-"""Every mistake in a model repository, and how to mend it, without starting Triton.
+"""Finds every mistake in a model repository, and says how to fix it, without starting Triton.
 
 ``check`` looks at the folders (``folders.py``), at each model by itself (``models.py``: its
 ``versions.py``, ``tensors.py``, saved ``graphs.py`` and ``python_models.py``), at ensembles

@@ -65,7 +65,7 @@ class ModelFolder:
 
 
 def entries_of(folder: Path) -> list[Path]:
-    """Return what lies in a folder, in order; of a folder with very much in it, a part."""
+    """Return the entries of a folder, in order; only a part of a very large folder."""
     return sorted(itertools.islice(folder.iterdir(), MOST_ENTRIES))
 
 
