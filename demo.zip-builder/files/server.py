@@ -128,7 +128,7 @@ def main() -> int:
     sweep()
     scratch = Scratch(keep)
     try:
-        # gradio and whoever else writes temporary files writes them there.
+        # gradio and all other code that writes temporary files writes them there.
         os.environ["GRADIO_TEMP_DIR"] = tempfile.tempdir = str(scratch.folder)
         os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
         app = application(os.environ.get("TRITON_URL") or "localhost:8000", scratch, path)

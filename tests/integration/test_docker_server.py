@@ -149,7 +149,7 @@ def test_auto_takes_the_embedded_server_and_says_why(machine, monkeypatch):
     )
     assert why(gpus=[T4], info=NVIDIA) == "the image oneflow-serving-kit is not on this machine"
     machine.script("docker", "#!/bin/sh\necho nonsense\n")
-    assert choose().why == "the Docker engine does not respond (no word)"
+    assert choose().why == "the Docker engine does not respond (no message)"
     monkeypatch.setenv("PATH", "/nowhere")
     assert choose().why == "there is no docker command on this machine"
 

@@ -160,7 +160,7 @@ def _read_mlir(path: Path) -> str:
     if not text.lstrip().startswith("module"):
         raise GraphFolderError(f"{mlir} does not start with 'module': not a graph; {save_again}")
     if "oneflow.return" not in text or not text.rstrip().endswith("}"):
-        raise GraphFolderError(f"{mlir} ends too early (half copied?); copy or {save_again}")
+        raise GraphFolderError(f"{mlir} ends too early (partly copied?); copy or {save_again}")
     return text
 
 

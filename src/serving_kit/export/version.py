@@ -148,12 +148,17 @@ def _difference(name: str, found: list[np.ndarray], other: str, expected: list[n
         ExportError: they are further apart than ``TOLERANCE``, or not comparable.
     """
     if [a.shape for a in found] != [a.shape for a in expected]:
-        raise ExportError(f"the {name} has other outputs than the {other}; nothing was exported")
+        raise ExportError(
+            f"the {name} has different outputs from the {other}; nothing was exported"
+        )
     largest = 0.0
     for i, (a, b) in enumerate(zip(found, expected, strict=True)):
         a, b = a.astype(np.float64), b.astype(np.float64)
         if not np.array_equal(np.isfinite(a), np.isfinite(b)):
-            raise ExportError(f"output {i}: {name} and {other} are not finite in the same places")
+            raise ExportError(
+                f"output {i}: {name} and {other} have NaN or infinity in different "
+                "places; nothing was exported"
+            )
         finite = np.isfinite(b)
         difference = float(np.abs(a - b, where=finite, out=np.zeros_like(b)).max(initial=0))
         allowed = TOLERANCE * max(1.0, float(np.abs(b[finite]).max(initial=0)))

@@ -43,7 +43,7 @@ def read_text(path: str | Path) -> str:
     path = Path(path)
     try:
         status = path.stat()
-        if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
+        if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait forever
             raise ConfigError("this is not a file; a configuration is a text file", path)
         if status.st_size > LARGEST_BYTES:
             raise ConfigError(

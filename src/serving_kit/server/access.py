@@ -81,7 +81,7 @@ def read_secret(file: Path) -> str:
     try:
         text = file.read_text()
     except (OSError, UnicodeDecodeError) as error:
-        why = getattr(error, "strerror", None) or "it is no text"
+        why = getattr(error, "strerror", None) or "it is not text"
         raise ServerError(f"the gateway cannot read {file}: {why}; give another file") from None
     if not text.strip():
         raise ServerError(f"the gateway cannot read {file}: it is empty; give another file")

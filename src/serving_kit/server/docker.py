@@ -52,7 +52,9 @@ def find_engine() -> Engine:
     if answer.returncode or not version:
         # The client answers for itself, and tells in a list why the engine did not.
         errors = info.get("ServerErrors") or answer.stderr.strip().splitlines()[-1:]
-        raise ServerError(f"the Docker engine does not respond ({'; '.join(errors) or 'no word'})")
+        raise ServerError(
+            f"the Docker engine does not respond ({'; '.join(errors) or 'no message'})"
+        )
     return Engine(
         version,
         has_nvidia_runtime="nvidia" in (info.get("Runtimes") or {}),

@@ -103,7 +103,7 @@ class TritonServer(RunningServer):
         if not self.detached:
             cells.begin(self)
         if self.run_dir:
-            raise ServerError(f"this server is already running, on {self.url}; stop() it first")
+            raise ServerError(f"this server is already running, on {self.url}; call stop() first")
         if not self.model_repository.is_dir():
             raise ServerError(
                 f"{self.model_repository} is not a folder: expected a model repository"

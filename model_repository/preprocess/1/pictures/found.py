@@ -67,7 +67,7 @@ def number(content: bytes | memoryview, place: int, size: int, order: str = "big
 
 def cut_off(kind: str) -> PictureError:
     """Return the error for a file that ends too early."""
-    return PictureError(f"is a {kind} that was cut off; expected a whole file")
+    return PictureError(f"is a {kind} that was cut off; expected a complete file")
 
 
 def damaged(kind: str, what: str) -> PictureError:
@@ -77,4 +77,4 @@ def damaged(kind: str, what: str) -> PictureError:
 
 def too_many_parts(kind: str) -> PictureError:
     """Return the error for a file that was made to waste our time."""
-    return PictureError(f"is a {kind} with more than {MOST_PARTS:,} parts; expected some thousands")
+    return PictureError(f"is a {kind} with more than {MOST_PARTS:,} parts; expected a few thousand")
