@@ -34,7 +34,7 @@ serve: env ## start Triton and leave it running (REPLICAS=2 SERVER=auto|docker|l
 	  $${REPOSITORY:+--repository "$$REPOSITORY"} $${REPLICAS:+--replicas "$$REPLICAS"} $${DRY_RUN:+--dry-run}
 
 .PHONY: status
-status: env ## tell which servers run, and what is ready
+status: env ## show which servers are running, and what is ready
 	@$(PYTHON) -m serving_kit status
 
 .PHONY: stop
