@@ -27,7 +27,7 @@ dynamic_batching { }
         ("INPUT_0", "history", "names the inputs INPUT_1, history"),
         ("TYPE_INT64", "TYPE_INT32", "INPUT_0 is TYPE_INT32, but the graph has TYPE_INT64"),
         ("[ 128 ]", "[ 1, 128 ]", "without the batch"),
-        ("reshape { shape: [ ] }", "", "one number a row"),
+        ("reshape { shape: [ ] }", "", "one number per row"),
         ('"4, 16"', '"4, 32"', 'parameter batch_sizes is "4, 32"'),
         ('"4, 16"', '"2, 4, 8, 16"', "batch_sizes gives [2, 4, 8, 16]"),
         ("dynamic_batching { }", "", "nobody joins requests"),

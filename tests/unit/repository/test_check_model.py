@@ -13,7 +13,7 @@ HINT = 'for a saved OneFlow graph, write backend: "oneflow"'
     ("old", "new", "code", "line", "sentence"),
     [
         ('name: "net"', 'name: "nett"', "name", 1,
-         'the name is "nett", but the folder is called "net", and both must be the same; change o'),
+         'the name is "nett", but the folder is called "net", and they must match; change o'),
         ("max_batch_size", "max_batchsize", "config-unreadable", 3,
          'there is no field "max_batchsize" here; write "max_batch_size"'),
         ("max_batch_size: 1", "max_batch_size: -1", "max-batch-size", 3, "write 0 for no batches"),
