@@ -34,7 +34,7 @@ serve: env ## start Triton and leave it running (REPLICAS=2 SERVER=auto|docker|l
 	  $${REPOSITORY:+--repository "$$REPOSITORY"} $${REPLICAS:+--replicas "$$REPLICAS"} $${DRY_RUN:+--dry-run}
 
 .PHONY: status
-status: env ## tell which servers run, and what is ready
+status: env ## show which servers are running, and what is ready
 	@$(PYTHON) -m serving_kit status
 
 .PHONY: stop
@@ -106,7 +106,7 @@ lock: ## renew the lock after a change of environment.yml
 	@bash tools/lock.sh
 
 .PHONY: clean
-clean: ## remove what the other commands made, but .venv; stop the servers that run
+clean: ## remove what the other commands made, except .venv; stop all servers
 	@[ ! -d build/servers ] || $(PYTHON) -m serving_kit stop
 	@rm -rf build demo.zip result.jpg before_after.png styles.png notebooks/result.jpg
 	@rm -rf model_repository/{fast_neural_style,multi_style}/[0-9]*/

@@ -21,7 +21,7 @@ WAYS = ("Eager", "graph", "saved graph")
 
 
 def main() -> None:
-    """Prepare what the command line says, save its answer, and have turns."""
+    """Prepare what the command line says, save its result, and take turns."""
     layout, way, image_file, answer_file = sys.argv[1:]
     image = np.load(image_file)
     is_onnx = layout == "ONNX Runtime"

@@ -1,4 +1,4 @@
-"""How long until the first answer, and what memory a server takes."""
+"""How long the first response takes, and how much memory a server uses."""
 
 import contextlib
 import tempfile

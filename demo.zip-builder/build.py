@@ -50,7 +50,7 @@ PROBE, PACKED_PROBE = b"".join(b"%d " % (i * i) for i in range(5000)), 0xA3E8A43
 
 
 class BuildError(ServingKitError):
-    """What keeps demo.zip from being built."""
+    """The reason why demo.zip cannot be built."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -89,8 +89,9 @@ def build(output: Path) -> None:
     print(f"sha256    {hashlib.sha256(output.read_bytes()).hexdigest()}")
     if zlib.crc32(deflated(PROBE)) != PACKED_PROBE:
         print(
-            f"note      zlib {zlib.ZLIB_RUNTIME_VERSION} of this Python packs otherwise than zlib "
-            "1.3: the files are the same, the bytes of demo.zip are not those of other machines"
+            f"note      zlib {zlib.ZLIB_RUNTIME_VERSION} of this Python compresses differently "
+            "from zlib 1.3: the files are the same, but the bytes of demo.zip differ from those "
+            "of other machines"
         )
 
 

@@ -1,4 +1,4 @@
-"""Compare what models answer when they are served with what they answer in a process of ours.
+"""Compares the results of served models with those of the same graphs in process.
 
 ``python verify.py GRAPH INPUTS.npz OUTPUTS.npz`` runs a saved graph without Triton; it is called
 in a process of its own, since OneFlow may abort its process.
@@ -126,21 +126,21 @@ def in_process(graph: Path, inputs: list[np.ndarray]) -> np.ndarray:
 
 
 def compare(model: str, served: np.ndarray, own: np.ndarray, tolerance: float = TOLERANCE) -> float:
-    """Return the largest difference of two answers.
+    """Return the largest difference of two results.
 
     Raises:
         ExportError: it is more than ``tolerance``, relative to the largest value of ours.
     """
     if served.shape != own.shape:
         raise ExportError(
-            f"{model} answers with the shape {served.shape} when it is served, and {own.shape} in "
+            f"{model} has an output of shape {served.shape} when served, but {own.shape} in "
             "process; nothing was built"
         )
     difference = float(np.abs(served.astype(np.float64) - own).max())
     allowed = tolerance * max(1.0, float(np.abs(own).max()))
     if not difference <= allowed:  # NaN is no small difference
         raise ExportError(
-            f"{model}: served and in-process answers differ by {difference:.3g}, more than "
+            f"{model}: served and in-process results differ by {difference:.3g}, more than "
             f"{allowed:.3g}; nothing was built"
         )
     return difference

@@ -161,7 +161,7 @@ def links_inside(root: Path, page: Page) -> list[tuple[Tag, str, str]]:
         if target.startswith("..") or not (root / target).exists():
             raise CourseError(
                 f'{page.source} links to "{tag["href"]}": there is no {target} in the repository; '
-                "mend the link"
+                "fix the link"
             )
         found.append((tag, target, unquote(parts.fragment)))
     return found

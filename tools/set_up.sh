@@ -144,7 +144,7 @@ configure_uv() {
   fi
   cache=$("$uv" cache dir)
   mkdir -p -- "$cache" 2>/dev/null && [ -w "$cache" ] && has_room "$cache" 6 && return
-  echo "uv's cache $cache is not writable or has no room for 6 GB: it is left aside."
+  echo "uv's cache $cache is not writable or has no room for 6 GB: it is not used."
   export UV_CACHE_DIR=$venv/.cache
 }
 
@@ -158,14 +158,14 @@ run_uv() {
 install() {
   local packages=$venv/.requirements.txt
   local load='import ctypes; ctypes.CDLL("libGL.so.1"); ctypes.CDLL("libgthread-2.0.so.0")'
-  [ ! -e "$venv/bin" ] || echo 'Making .venv anew: it is unfinished, out of date or moved.'
+  [ ! -e "$venv/bin" ] || echo 'Rebuilding .venv: it is unfinished, out of date or moved.'
   mkdir -p -- "$venv"
   find "$venv/" -mindepth 1 -maxdepth 1 ! -name .uv -exec rm -rf -- {} +
   run_uv venv --quiet --allow-existing --python "$python" "$venv"
   cat -- "$lock" >"$packages"
   if [ "$lock" = environment.lock ] && ! "$venv/bin/python" -I -c "$load" 2>/dev/null; then
-    echo 'libGL.so.1 or libgthread-2.0.so.0 is not here: opencv-python-headless takes the place' \
-      'of opencv-python (cv2 is the same but for its windows, which the kit does not use).'
+    echo 'libGL.so.1 or libgthread-2.0.so.0 is missing: opencv-python-headless replaces' \
+      'opencv-python (cv2 is the same except for its windows, which the kit does not use).'
     sed '/^opencv-python==/,/[^\\]$/d' "$lock" | cat - environment-headless.lock >"$packages"
   fi
   echo "Installing $(grep -c '^[a-z0-9].*==' "$packages") packages, about 5 GB, with uv ..."
@@ -186,7 +186,7 @@ if ! flock --nonblock 9; then
   flock 9
 fi
 is_current && exit
-trap 'echo "Interrupted: the next run begins again with what was downloaded."; exit 130' INT TERM
+trap 'echo "Interrupted: the next run continues with what was downloaded."; exit 130' INT TERM
 # A shim of pyenv fails unless its Python was selected: what lies behind it goes on PATH, too.
 PATH+=$(type -aP python3 "${HOME:-}/.pyenv/shims/python3" | sed -n 's|/shims/python3$||p' |
   while IFS= read -r pyenv; do printf ':%s' "$pyenv"/versions/3.10.*/bin; done) || true

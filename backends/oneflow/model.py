@@ -37,7 +37,7 @@ MOST_KEYS = 20
 
 
 class RequestError(ValueError):
-    """A request that is wrong in itself."""
+    """A request that is itself wrong."""
 
 
 class TritonPythonModel:
@@ -110,7 +110,7 @@ class TritonPythonModel:
         self.triton_restarts = _show_triton_restarts()
 
     def execute(self, requests: list) -> list:
-        """Answer each request; one that fails gets an error of its own and harms no other."""
+        """Respond to each request; one that fails gets its own error and does not affect others."""
         responses, good = {}, []
         for i, request in enumerate(requests):
             try:

@@ -31,7 +31,7 @@ def stylize(
 
     Args:
         content_path: a JPEG, PNG or WebP picture, within the limits of ``client.uploads``.
-        output_path: where the result goes, as large as the picture; its ending says the format.
+        output_path: where the result goes, as large as the picture; its extension sets the format.
         style: one of the 26, or the shares of several: ``{"starry_night": 0.7, "red_ember": 0.3}``.
         url: host and port of Triton's service for this protocol.
         protocol: "http" or "grpc".
@@ -111,7 +111,7 @@ def parse_style(text: str) -> str | dict[str, float]:
             share = math.nan
         if not 0 < share < math.inf:
             raise argparse.ArgumentTypeError(
-                f"{part.strip()!r} is not a share of a style; write, for example, "
+                f"{part.strip()!r} is not a style with its share; write, for example, "
                 "starry_night=0.7,red_ember=0.3"
             )
         shares[_known(name)] = share

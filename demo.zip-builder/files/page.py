@@ -32,7 +32,7 @@ PRIVATE = {"api_visibility": "private", "show_progress": "hidden"}
 
 @contextlib.contextmanager
 def told_in(language: str) -> Iterator[None]:
-    """Tell a visitor of an error in a sentence, and the log of one that is none of theirs."""
+    """Show a visitor an error in one sentence; log errors that are not the visitor's."""
     try:
         yield
     except Exception as error:

@@ -95,7 +95,7 @@ class Painter:
             raise PageError("no answer") from None
 
     async def health(self) -> str:
-        """Return how Triton is; however many pages ask, it is asked once a second."""
+        """Return the state of Triton, which gets at most one request per second for it."""
         async with self._asking:
             if time.monotonic() - self._asked >= HEALTH_SECONDS:
                 self._health = await self._ask()

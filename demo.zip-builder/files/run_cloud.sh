@@ -10,7 +10,7 @@
 # Usage: bash run_cloud.sh    the logs are logs/triton.log and logs/page.log
 #
 # Environment variables, all optional:
-#   DEMO_HOST       address of the page (0.0.0.0: whoever reaches the container)
+#   DEMO_HOST       address of the page (0.0.0.0: anyone who can reach the container)
 #   DEMO_PORT       port of the page (7860)
 #   DEMO_ROOT_PATH  path in front of the page, if a proxy puts one there
 #   DEMO_PYTHON     a Python 3.10 that has requirements.txt; without it one is set up in .venv

@@ -114,7 +114,7 @@ def main() -> int:
         listening = listen(host, int(port) if port else None)
         keep = float(os.environ.get("DEMO_KEEP_SECONDS") or 600)
     except ValueError as error:
-        print(f"error: DEMO_PORT and DEMO_KEEP_SECONDS are numbers: {error}", file=sys.stderr)
+        print(f"error: DEMO_PORT and DEMO_KEEP_SECONDS must be numbers: {error}", file=sys.stderr)
         return 1
     except (OSError, OverflowError, ServerError) as error:
         print(
@@ -128,7 +128,7 @@ def main() -> int:
     sweep()
     scratch = Scratch(keep)
     try:
-        # gradio and whoever else writes temporary files writes them there.
+        # gradio and all other code that writes temporary files writes them there.
         os.environ["GRADIO_TEMP_DIR"] = tempfile.tempdir = str(scratch.folder)
         os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
         app = application(os.environ.get("TRITON_URL") or "localhost:8000", scratch, path)

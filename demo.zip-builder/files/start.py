@@ -93,7 +93,7 @@ def line_of(page: subprocess.Popen, said: Path) -> str:
         if page.poll() is not None:
             raise ServerError(f"the page, server.py, did not start{_last_line(said)}")
         time.sleep(0.1)
-    raise ServerError(f"the page, server.py, was not there after {PAGE_SECONDS} s")
+    raise ServerError(f"the page, server.py, was not ready after {PAGE_SECONDS} s")
 
 
 def wait_for_end(server: TritonServer, page: subprocess.Popen, said: Path) -> None:
@@ -113,7 +113,7 @@ def wait_for_end(server: TritonServer, page: subprocess.Popen, said: Path) -> No
 
 
 def end(page: subprocess.Popen) -> None:
-    """Ask the page to end; insist when it does not."""
+    """Ask the page to end; kill it if it does not."""
     page.terminate()
     try:
         page.wait(STOP_SECONDS)

@@ -1,1 +1,1 @@
-"""The little library behind the notebooks and the commands of the OneFlow serving kit."""
+"""The small library behind the notebooks and the commands of the OneFlow serving kit."""

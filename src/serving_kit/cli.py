@@ -55,8 +55,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--model-control", action="store_true", help="let clients load and unload models")
     add("--shared-memory", action="store_true", help="let clients register memory of this machine")
     no_json = (
-        "take or refuse JSON over HTTP; one server without it takes raw bytes for models with one "
-        "input, and all else over gRPC (default: taken, but not behind a gateway)"
+        "accept or refuse JSON over HTTP; without it, one server accepts raw bytes for models with "
+        "one input, and everything over gRPC (default: accepted, but not behind a gateway)"
     )
     add("--json", action=argparse.BooleanOptionalAction, default=None, help=no_json)
     replicas = "how many Tritons to start behind a gateway (default: none; TLS or a login: 1)"
@@ -66,11 +66,11 @@ def _parser() -> argparse.ArgumentParser:
     add("options", metavar="-- OPTION", nargs="*", help="further options of tritonserver, after --")
 
     add = command(gateway, "print the gateway's configuration for compose, swarm and Kubernetes")
-    add("--json", action="store_true", help="take JSON over HTTP")
+    add("--json", action="store_true", help="accept JSON over HTTP")
     _add_access(add)
 
     command(stop, "stop every server that serve started")
-    command(status, "tell which servers run, and what is ready")
+    command(status, "show which servers are running, and what is ready")
 
     add = command(check, "find the mistakes in a model repository")
     repository = Path(os.path.relpath(MODEL_REPOSITORY))
@@ -190,12 +190,12 @@ def serve(options: argparse.Namespace) -> None:
     print(f"ports     HTTP {server.url}, gRPC {server.grpc_url}, metrics {server.metrics_url}")
     print(f"models    {_models(server)}")
     if server.is_reachable_from_elsewhere:
-        print("careful   anyone who can reach this machine can use it: see docs/security.md")
+        print("warning   anyone who can reach this machine can use it: see docs/security.md")
     print("stop      make stop")
 
 
 def gateway(options: argparse.Namespace) -> None:
-    """Print Envoy's configuration; what the files of a login and TLS hold is in it."""
+    """Print Envoy's configuration, including the contents of the files for a login and TLS."""
     import yaml
 
     from serving_kit.server.gateway import configuration
@@ -220,7 +220,7 @@ def stop(options: argparse.Namespace) -> None:
 
 
 def status(options: argparse.Namespace) -> int:
-    """Tell which detached servers run; return 1 unless there is one and all are ready."""
+    """Print which detached servers run; return 1 unless there is one and all are ready."""
     from serving_kit.server import running_servers
 
     servers = running_servers()
@@ -247,7 +247,7 @@ def _models(server) -> str:
 
 
 def check(options: argparse.Namespace) -> int:
-    """Print what is wrong with model repositories; return 1 if something is."""
+    """Print the mistakes in model repositories; return 1 if there is an error."""
     from serving_kit.repository import checks
 
     findings = checks.check(*options.repositories)

@@ -1,18 +1,18 @@
-"""The kit's errors: one tree, so that one ``except`` catches whatever the kit has to say.
+"""The kit's errors: one tree, so that one ``except`` catches all of them.
 
 ::
 
     ServingKitError
     ├── ImageError    a picture that cannot be read, or is not one
-    │   ├── TooLargeError   a picture with more bytes or pixels than are taken
+    │   ├── TooLargeError   a picture with more bytes or pixels than are accepted
     │   └── HeicError       a HEIC, which has to be exported as JPEG first
     ├── StyleError    a style that does not exist
     ├── ConfigError   a config.pbtxt that cannot be read or written
-    ├── ExportError   a module that does not become a saved graph with the same answers
-    ├── ProjectError  a project of lesson 14 that cannot be made, or is none
+    ├── ExportError   a module that cannot be saved as a graph with the same results
+    ├── ProjectError  a project of lesson 14 that cannot be made, or is not a project
     ├── ServerError   a server that does not start, or died
     └── ClientError   a request that the server refused
-        └── NoAnswerError   one that no server answered: it is down, starting, or slow
+        └── NoAnswerError   one without a response: the server is down, starting, or slow
 
 Every message says what was found, what was expected and what to do next.
 """
@@ -31,7 +31,7 @@ class ImageError(ServingKitError):
 
 
 class TooLargeError(ImageError):
-    """A picture with more bytes or pixels than are taken."""
+    """A picture with more bytes or pixels than are accepted."""
 
 
 class HeicError(ImageError):
@@ -57,11 +57,11 @@ class ConfigError(ServingKitError):
 
 
 class ExportError(ServingKitError):
-    """A module that does not become a saved graph with the same answers."""
+    """A module that cannot be saved as a graph with the same results."""
 
 
 class ProjectError(ServingKitError):
-    """A project of lesson 14 that cannot be made, or a folder that is none."""
+    """A project of lesson 14 that cannot be made, or a folder that is not a project."""
 
 
 class ServerError(ServingKitError):
@@ -69,20 +69,20 @@ class ServerError(ServingKitError):
 
 
 class ClientError(ServingKitError):
-    """A request that the server refused, or never answered."""
+    """A request that the server refused, or to which it never responded."""
 
 
 class NoAnswerError(ClientError):
-    """A request that no server answered: it is down, starting, or slow. Later it may."""
+    """A request without a response: the server is down, starting, or slow. It may respond later."""
 
 
 def nearest(name: str, known: Iterable[str], *, likeness: float = 0.6) -> str | None:
-    """Return the known name that is most like another one, upper and lower case alike.
+    """Return the known name that is most similar to a given one, ignoring case.
 
     Args:
         name: what was found.
         known: what could have been meant.
-        likeness: how much alike they must be, from 0 to 1 (``difflib``'s ratio).
+        likeness: how similar they must be, from 0 to 1 (``difflib``'s ratio).
     """
     plain = {each.lower(): each for each in known}
     near = difflib.get_close_matches(name.lower(), plain, n=1, cutoff=likeness)

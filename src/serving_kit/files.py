@@ -1,4 +1,4 @@
-"""Write files and folders so that a reader sees all of them, or what was there before."""
+"""Write files and folders so that a reader sees either the complete new content or the old."""
 
 import contextlib
 import ctypes
@@ -15,12 +15,12 @@ RENAME_EXCHANGE = 2
 
 
 def write_file(path: str | Path, text: str) -> None:
-    """Write a text file, in UTF-8, so that it appears whole, or not at all.
+    """Write a text file, in UTF-8, so that it appears completely or not at all.
 
     A link stays a link, and a file keeps its mode; folders that are missing are made.
 
     Raises:
-        OSError: the file cannot be written; what was there is as it was.
+        OSError: the file cannot be written; the old content is unchanged.
     """
     target = Path(os.path.realpath(path))
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -34,11 +34,11 @@ def write_file(path: str | Path, text: str) -> None:
 
 @contextlib.contextmanager
 def replaced_folder(target: Path) -> Iterator[Path]:
-    """Write a folder so that it appears whole, or not at all.
+    """Write a folder so that it appears completely or not at all.
 
-    Yields an empty folder beside ``target``. When the block ends well, it takes the place of
+    Yields an empty folder beside ``target``. When the block succeeds, it replaces
     ``target`` in one step; when it fails or is interrupted, it is removed and ``target`` is as it
-    was. What a killed writer left is removed by the next one; writers wait for each other.
+    was. The next writer removes what a killed one left; writers wait for each other.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     prefix = f".{target.name}.partial-"

@@ -1,7 +1,7 @@
 """The models that the kit serves, exported when they are missing or out of date.
 
 ``python -m serving_kit.models MODEL STYLE DEVICE VERSION_FOLDER`` exports one; ``repository_for``
-runs it so, in a process of its own: OneFlow may abort its process, and prints lines of its own.
+runs this in a process of its own: OneFlow may abort its process, and prints lines of its own.
 """
 
 import hashlib
@@ -39,21 +39,21 @@ def repository_for(
     models: Iterable[str] | None = None,
     device: str | None = None,
 ) -> Path:
-    """Return a model repository whose fast_neural_style paints in one style, exported if need be.
+    """Return a model repository whose fast_neural_style paints in one style; export it if needed.
 
     The default style lives in ``model_repository/``, which learners edit and serve, beside
-    multi_style; every other one gets a repository of its own below ``build/``, so that trying a
+    multi_style; every other style gets a repository of its own in ``build/``, so that trying a
     style changes nothing.
 
     Args:
         style: of fast_neural_style; a name or its number.
-        models: those that shall be there; all that the repository has when left out.
-        device: ``"cpu"`` or ``"gpu"``, what the layout shall be good for (either runs on both);
+        models: those that must be there; all of the repository when left out.
+        device: ``"cpu"`` or ``"gpu"``, what the layout is optimized for (either runs on both);
             when left out, where ``TritonServer(mode="auto")`` would serve.
 
     Raises:
         StyleError: there is no such style.
-        ExportError: the export failed; what was there before is as it was.
+        ExportError: the export failed; existing models are unchanged.
     """
     name = STYLES[style_index(style)]
     if device is None:

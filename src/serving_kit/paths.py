@@ -1,4 +1,4 @@
-"""Where the parts of the repository lie. The kit always runs from a clone (``pip install -e``)."""
+"""Where the parts of the repository are. The kit always runs from a clone (``pip install -e``)."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""How a command of the kit ends: in order, with an exit code and at most one sentence."""
+"""How a command of the kit ends: cleanly, with an exit code and at most one sentence."""
 
 import signal
 import sys

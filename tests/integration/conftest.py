@@ -181,7 +181,7 @@ def empty_repository(tmp_path):
 def tiny_repository(tmp_path):
     """A repository whose model has a process and shared memory, as OneFlow's have.
 
-    Over a space in the path of a repository, Triton alone would wait for ever.
+    Over a space in the path of a repository, Triton alone would wait forever.
     """
     return write_tiny_model(tmp_path / "tiny models")
 

@@ -74,7 +74,7 @@ BROKEN = {
             cut(model / "1" / "model" / "model.mlir"),
             (model / "config.pbtxt").write_text('backend: "oneflow"'),
         ),
-        "model.mlir ends too early (half copied?)",
+        "model.mlir ends too early (partly copied?)",
     ),
     "missing variable": (
         lambda model: (model / "1" / "model" / "module.b" / "out").unlink(),

@@ -116,7 +116,7 @@ def test_an_error_of_oneflow_is_passed_on_and_harms_nothing(make_graph):
 
 def test_a_hang_ends_after_its_deadline(make_graph):
     graph, log = make_graph(retries=1, run_seconds=0.2)
-    with pytest.raises(WorkerDied, match=r"died 2 times over .* not end within 0\.2 s"):
+    with pytest.raises(WorkerDied, match=r"died 2 times on .* not end within 0\.2 s"):
         graph.run(3)
     graph.run(1)
     assert graph.restarts == 2

@@ -254,7 +254,7 @@ def test_built_twice_the_bytes_are_the_same(built, tmp_path):
 def test_what_is_in_it(built):
     file, said = built
     assert file.stat().st_size < 25_000_000
-    assert re.search(r"^verified  multi_style: served and in-process answers differ by", said, re.M)
+    assert re.search(r"^verified  multi_style: served and in-process results differ by", said, re.M)
     with zipfile.ZipFile(file) as packed:
         entries = packed.infolist()
         requirements = packed.read("requirements.txt").decode()

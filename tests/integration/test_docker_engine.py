@@ -169,7 +169,7 @@ def test_five_ends_within_a_minute_are_the_last(container, wait_until):
         kill(container, "tritonserver")
         wait_until(lambda count=count: container.log().count("was ended by signal 9") == count)
     wait_until(lambda: container.exit_code() == 128 + signal.SIGKILL)
-    assert "its 5th end within 60 s; not started again" in container.log()
+    assert "the 5th time within 60 s; not started again" in container.log()
     assert id_of(container) not in run_docker("ps", "--all", "--quiet", "--no-trunc")
 
 

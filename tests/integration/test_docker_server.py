@@ -149,7 +149,7 @@ def test_auto_takes_the_embedded_server_and_says_why(machine, monkeypatch):
     )
     assert why(gpus=[T4], info=NVIDIA) == "the image oneflow-serving-kit is not on this machine"
     machine.script("docker", "#!/bin/sh\necho nonsense\n")
-    assert choose().why == "the Docker engine does not respond (no word)"
+    assert choose().why == "the Docker engine does not respond (no message)"
     monkeypatch.setenv("PATH", "/nowhere")
     assert choose().why == "there is no docker command on this machine"
 
@@ -188,7 +188,7 @@ def test_an_owner_of_the_machine_can_overrule_auto(machine, monkeypatch):
 
 def test_docker_is_wanted_and_cannot_be_had(machine):
     machine.set(info=DOWN)
-    with pytest.raises(ServerError, match=r"does not answer .*; choose the embedded server: SERV"):
+    with pytest.raises(ServerError, match=r"does not respond .*; choose the embedded server: SERV"):
         choose("docker")
     machine.set(info=ENGINE)
     with pytest.raises(ServerError, match=r"needs a GPU, but there is no NVIDIA GPU .* choose the"):
@@ -303,7 +303,7 @@ def test_another_image_is_pulled_first(machine, repository, ports):
         "#!/bin/sh\n[ $1 != pull ] || exit 1\n"
         + f"cat <<END\n{json.dumps(NVIDIA)}\nEND\n[ $1 != image ]\n",
     )
-    with pytest.raises(ServerError, match="Docker could not pull the image me/mine:1; its words"):
+    with pytest.raises(ServerError, match="Docker could not pull the image me/mine:1; its"):
         TritonServer(repository, mode="docker", image="me/mine:1", **ports).start()
 
 

@@ -130,18 +130,18 @@ def refusals():
         "huge shape": (HUGE_DATA, {}, 400, "JSON is closed here"),
         "huge shape in a binary request": (HUGE_DATA, [beside], 400, 'tensors as JSON ("data")'),
         "the same, escaped": (escaped, [(LENGTH, len(escaped))], 400, 'tensors as JSON ("data")'),
-        "huge shape, two lengths": (HUGE_DATA, [raw, beside], 400, "is there twice"),
-        "two lengths, huge shape": (HUGE_DATA, [beside, raw], 400, "is there twice"),
+        "huge shape, two lengths": (HUGE_DATA, [raw, beside], 400, "is given twice"),
+        "two lengths, huge shape": (HUGE_DATA, [beside, raw], 400, "is given twice"),
         "deep": (nested, [(LENGTH, len(nested))], 400, "is larger than 32768 bytes"),
         "deep JSON": (nested, [("Content-Type", JSON)], 400, "JSON is closed here"),
         "too long a length": (b"{}", [(LENGTH, "99")], 400, "is larger than the body"),
         "one that wraps": (HUGE_DATA, [(LENGTH, str(1 << 32))], 400, "is larger than the body"),
-        "a form": (b"a" * int(4.2 * MB), [("Content-Type", FORM)], 415, "a form is not taken"),
+        "a form": (b"a" * int(4.2 * MB), [("Content-Type", FORM)], 415, "form data is not"),
         "gzip": (gzip.compress(bytes(MB)), [("Content-Encoding", "gzip"), raw], 415, "compressed"),
         "too large": (bytes((64 << 20) + 1), [raw], 413, "larger than the 64 MiB"),
     }
     for length in ("00", "+0", "-1", "0x10", "1e2", "0,0", ""):
-        cases[f"length {length}"] = (HUGE_DATA, [(LENGTH, length)], 400, "is no plain number")
+        cases[f"length {length}"] = (HUGE_DATA, [(LENGTH, length)], 400, "is not a plain number")
     found = [(INFER, *case) for case in cases.values()]
     for path in (
         "/v2/repository/index", "/v2/repository/models/tiny/unload", "/v2/logging",

@@ -193,7 +193,7 @@ BAD = {
     ),
     "truncated JPEG": (
         lambda: CAT.read_bytes()[:20_000],
-        "the picture is a JPEG that was cut off; expected a whole file",
+        "the picture is a JPEG that was cut off; expected a complete file",
     ),
     "damaged PNG": (
         lambda: png_bomb(50, 50).replace(b"IDAT", b"IDAX"),

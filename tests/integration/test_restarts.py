@@ -130,7 +130,7 @@ def test_after_five_ends_within_a_minute_it_gives_up(is_clean, empty_repository,
         assert len(server.restarts()) == 4
     first, *_, last = str(caught.value).splitlines()
     assert first == "Triton ended with exit code -9 before it was ready"
-    assert last.endswith("its 5th end within 60 s; not started again")
+    assert last.endswith("the 5th time within 60 s; not started again")
 
 
 #: Owns a server whose Triton has ended twice, so that the supervisor waits for a second.

@@ -66,7 +66,7 @@ def status(server, path, method="GET"):
 
 def test_open_to_the_network(run, port):
     output = run(commands()[4], port)
-    assert "careful   anyone who can reach this machine can use it: see docs/security.md" in output
+    assert "warning   anyone who can reach this machine can use it: see docs/security.md" in output
     (server,) = running_servers()
     assert status(server, "/v2/models/any/infer", "POST") == 403
 
@@ -84,7 +84,7 @@ def test_the_gateway_with_tls_and_a_token(run, port, tmp_path):
     *before, ask = commands()[:4]
     for command in before:
         output = run(command, port)
-    assert "careful   anyone who can reach this machine can use it: see docs/security.md" in output
+    assert "warning   anyone who can reach this machine can use it: see docs/security.md" in output
     assert '"version":"2.51.0"' in run(ask, port)
     without = ask.replace("Authorization", "X-Nothing").replace("--fail", "")
     assert json.loads(run(without, port)) == {

@@ -84,7 +84,7 @@ def test_it_can_be_stopped_twice_and_started_again(is_clean, empty_repository):
     for _ in range(2):
         server.start()
         assert server.is_ready()
-        with pytest.raises(ServerError, match=r"already running, on 127.*; stop\(\) it first"):
+        with pytest.raises(ServerError, match=r"already running, on 127.*; call stop\(\) first"):
             server.start()
         assert server.is_ready()
         server.stop()

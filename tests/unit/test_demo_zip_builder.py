@@ -104,11 +104,11 @@ def test_requirements_are_the_lock_beside_the_builder(builder):
 def test_answers_that_differ_are_refused(verify):
     own = np.full((1, 3, 4, 4), 200, np.float32)
     assert verify.compare("painter", own + 0.0001, own) == pytest.approx(0.0001, rel=0.5)
-    with pytest.raises(ExportError, match=r"painter: served and in-process answers differ by 0\.5"):
+    with pytest.raises(ExportError, match=r"painter: served and in-process results differ by 0\.5"):
         verify.compare("painter", own + 0.5, own)
     with pytest.raises(ExportError, match="differ by nan"):
         verify.compare("painter", own * np.nan, own)
-    with pytest.raises(ExportError, match=r"shape \(1, 3, 4, 2\) when it is served"):
+    with pytest.raises(ExportError, match=r"shape \(1, 3, 4, 2\) when served"):
         verify.compare("painter", own[..., :2], own)
 
 

@@ -172,7 +172,7 @@ def test_a_truncated_mlir(folder, keep):
     mlir = folder / "model.mlir"
     text = mlir.read_text()
     mlir.write_text(text[: int(len(text) * keep)])
-    assert "ends too early (half copied?)" in refused(folder)
+    assert "ends too early (partly copied?)" in refused(folder)
 
 
 def test_an_empty_or_strange_mlir(folder):

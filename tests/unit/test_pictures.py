@@ -97,7 +97,9 @@ def test_a_picture_that_was_cut_off_is_refused_wherever_it_was_cut(name):
         with pytest.raises(PictureError):
             check(whole[:length])
     kind = name.split()[-1] if name.split()[-1] in ("JPEG", "PNG", "WebP") else "JPEG"
-    with pytest.raises(PictureError, match=f"is a {kind} that was cut off; expected a whole file"):
+    with pytest.raises(
+        PictureError, match=f"is a {kind} that was cut off; expected a complete file"
+    ):
         check(whole[: len(whole) // 2])
 
 
@@ -119,7 +121,7 @@ def test_a_jpeg_of_very_many_scans_is_refused():
     start = content.index(b"\xff\xda")
     scan = content[start : content.index(b"\xff", start + 20)]
     check(content[:start] + scan * 50 + content[start:])
-    with pytest.raises(PictureError, match=f"more than {MOST_SCANS} scans; expected ten"):
+    with pytest.raises(PictureError, match=f"more than {MOST_SCANS} scans; expected about ten"):
         check(content[:start] + scan * 101 + content[start:])
 
 
@@ -131,7 +133,7 @@ def test_a_jpeg_of_very_many_scans_is_refused():
     ],
 )
 def test_a_file_of_very_many_parts_is_refused(content):
-    with pytest.raises(PictureError, match="with more than 100,000 parts; expected some"):
+    with pytest.raises(PictureError, match="with more than 100,000 parts; expected a few"):
         check(content)
 
 

@@ -59,7 +59,7 @@ def test_what_is_said_about_an_end_is_found_in_the_log_again():
     assert lines == [
         f"{crash}; started again (1st time)",
         f"{end}; started again in 1 s (2nd time)",
-        f"{crash}, its 5th end within 60 s; not started again",
+        f"{crash}, the 5th time within 60 s; not started again",
     ]
     log = "".join(f"I1129 server.cc] ready\nW supervisor: {line}\n" for line in lines)
     assert restarts_in(log) == [crash, end]

@@ -40,7 +40,7 @@ def test_too_many_bytes_are_refused(tmp_path):
     [
         (b"", "is empty; expected a JPEG, PNG or WebP"),
         (b"GIF89a" + bytes(99), "is a GIF; expected a JPEG, PNG or WebP"),
-        (CAT.read_bytes()[:9000], "is a JPEG that was cut off; expected a whole file"),
+        (CAT.read_bytes()[:9000], "is a JPEG that was cut off; expected a complete file"),
     ],
 )
 def test_what_is_no_picture_is_refused(tmp_path, content, said):

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 
 class CannotBatch(ValueError):
-    """Rows cannot be joined; the message names the operator in the way, and says why."""
+    """Rows cannot be joined; the message names the operator that prevents it, and says why."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class Operator:
         return Rows((dim,) * len(self.outputs), repeat or {})
 
     def refuse(self, reason: str) -> CannotBatch:
-        """Return the error to raise; the reason goes on from the operator's name."""
+        """Return the error to raise; the reason continues after the operator's name."""
         return CannotBatch(f"{self.kind} {self.name!r} {reason}")
 
 

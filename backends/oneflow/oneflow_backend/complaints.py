@@ -1,4 +1,4 @@
-"""What OneFlow says when it gives up, in a sentence that says what to do.
+"""Explains in one sentence why OneFlow gave up, and what to do.
 
 OneFlow ends its process, or raises an error, with a check of its C++ source, as "Check failed:
 idx < depth (5 vs. 3)". The source file that it names tells which operator that was.
@@ -133,7 +133,7 @@ def explain(code: int, text: str, *, running: bool) -> tuple[str, str]:
 
 
 def by_chance(code: int, text: str) -> bool:
-    """Return whether a process that ended so may not end the next time that it does the same."""
+    """Return whether a process that ended in this way may succeed if it is run again."""
     return code == -signal.SIGSEGV or (code == -signal.SIGABRT and bool(re.search(_SPOILT, text)))
 
 

@@ -1,4 +1,4 @@
-"""Kinds of inputs to try a graph on at load, where nobody knows what its real inputs are like.
+"""Kinds of inputs for trial runs at load, when the real inputs are unknown.
 
 One kind is blind to what another one shows: a logarithm needs positive numbers, a threshold may
 lie at 100, an embedding needs ids that exist.

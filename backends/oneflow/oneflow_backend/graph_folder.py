@@ -1,4 +1,4 @@
-"""What lies in a folder that ``flow.save(graph, folder)`` wrote, read without OneFlow.
+"""The contents of a folder that ``flow.save(graph, folder)`` wrote, read without OneFlow.
 
 The folder holds ``model.mlir``, the graph as text, and one folder for each variable,
 ``<name>/out``: its raw little-endian bytes. Everything that can be wrong with such a folder is
@@ -38,7 +38,7 @@ _MADE_IN_BUILD = re.compile(r"(?:(.*)-)?FreeEagerTensor-\d+", re.DOTALL)
 
 
 class GraphFolderError(ValueError):
-    """A folder that is not what ``flow.save(graph, folder)`` writes, and what to do about it."""
+    """A folder that is not what ``flow.save(graph, folder)`` writes; says what to do."""
 
 
 @dataclass(frozen=True)
@@ -160,7 +160,7 @@ def _read_mlir(path: Path) -> str:
     if not text.lstrip().startswith("module"):
         raise GraphFolderError(f"{mlir} does not start with 'module': not a graph; {save_again}")
     if "oneflow.return" not in text or not text.rstrip().endswith("}"):
-        raise GraphFolderError(f"{mlir} ends too early (half copied?); copy or {save_again}")
+        raise GraphFolderError(f"{mlir} ends too early (partly copied?); copy or {save_again}")
     return text
 
 

@@ -1,4 +1,4 @@
-"""Run the requests that Triton hands over together, each answered as early as its rows are done.
+"""Runs the requests that Triton hands over together; responds to each when its rows are done.
 
 Requests are joined into groups that fit into the shared memory. No request waits for those behind
 it in its group, and where a run kills OneFlow's process, or fails, those that were not in that run
@@ -32,7 +32,7 @@ def run_all(
     graph: IsolatedGraph, requests: list[tuple[int, Sequence[np.ndarray]]], *, rows: int | None,
     answer: Answer,
 ) -> None:  # fmt: skip
-    """Run requests, and answer each of them once.
+    """Run requests, and respond to each of them once.
 
     Args:
         graph: runs them.
@@ -89,7 +89,7 @@ class _Run:
         self._done = 0
 
     def run(self) -> None:
-        """Run the group; each request is answered when its rows are done.
+        """Run the group; the response to each request is sent when its rows are done.
 
         Raises:
             WorkerError: those that are not answered have no result; see ``split``.

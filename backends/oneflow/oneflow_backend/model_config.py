@@ -1,4 +1,4 @@
-"""What a model's config.pbtxt says, held against the graph that it serves.
+"""What a model's config.pbtxt says, compared with the graph that it serves.
 
 Works on the configuration as a dict, in the form in which Triton hands it to a backend.
 """
@@ -13,7 +13,7 @@ from oneflow_backend.graph_folder import GraphFolder, GraphFolderError, TensorSp
 class Settings:
     """The backend's own parameters, from ``parameters { key: ... }`` in config.pbtxt."""
 
-    #: Numbers of rows that shall have a plan of their own; None leaves the choice to the worker.
+    #: Numbers of rows that are to have a plan of their own; None leaves the choice to the worker.
     batch_sizes: tuple[int, ...] | None = None
     #: A run that takes longer ends OneFlow's process, and is tried again. Half of the 60 s after
     #: which tritonclient gives up, so that the client gets the second answer.
@@ -195,7 +195,7 @@ def mismatches(config: dict, folder: GraphFolder) -> Iterator[Mismatch]:
         if set(places) != set(expected):
             sentence = (
                 f" names the {kind}s {', '.join(sorted(places)) or '(none)'}, but the graph has "
-                f"{', '.join(expected)}; use these names"
+                f"{', '.join(expected)}; use the graph's names"
             )
             yield Mismatch(kind, None, "name", sentence)
             continue
@@ -203,7 +203,7 @@ def mismatches(config: dict, folder: GraphFolder) -> Iterator[Mismatch]:
         if swapped := _swapped(entries, expected, batched):
             sentence = (
                 f": {' and '.join(swapped)} have each other's type and dims; "
-                f"{kind}s are numbered in the graph's order, so swap these names"
+                f"{kind}s are numbered in the graph's order, so swap their names"
             )
             yield Mismatch(kind, places[swapped[0]], "order", sentence)
             continue
@@ -234,7 +234,7 @@ def _compare(entry: dict, spec: TensorSpec, batched: bool) -> tuple[str, str] | 
         )
     if entry["data_type"] != spec.triton_type:
         return "data_type", (
-            f"is {entry['data_type']}, but the graph has {spec.triton_type}; write that"
+            f"is {entry['data_type']}, but the graph has {spec.triton_type}; use the graph's type"
         )
     if entry.get("optional"):
         return "optional", "is optional, but a graph needs all of its inputs; remove optional"
@@ -265,6 +265,6 @@ def _compare(entry: dict, spec: TensorSpec, batched: bool) -> tuple[str, str] | 
     if batched and dims == list(spec.shape):
         return "batch", (
             f"has dims {dims}, but the graph has {expected} (without the batch, which Triton adds "
-            "because max_batch_size is above 0); write these"
+            "because max_batch_size is above 0); use the graph's dims"
         )
-    return "dims", f"has dims {dims}, but the graph has {expected} ({rule}); write these"
+    return "dims", f"has dims {dims}, but the graph has {expected} ({rule}); use the graph's dims"

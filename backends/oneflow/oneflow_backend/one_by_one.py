@@ -11,7 +11,7 @@ It is used for jobs whose operators are all in ``OPERATORS``: those for which te
 import os
 from collections.abc import Callable, Sequence
 
-# The thread that orders the kernels shall run them, too; else it spins while another one does.
+# The thread that orders the kernels should also run them; otherwise it spins while another does.
 # OneFlow reads this when the first operator of a process runs; a choice that was made stays.
 os.environ.setdefault("ONEFLOW_VM_COMPUTE_ON_WORKER_THREAD", "0")
 
@@ -89,7 +89,7 @@ class OneByOne:
             self._steps.insert(0, (_runner(op.user_conf), read, place, done))
 
     def run(self, inputs: Sequence[flow.Tensor]) -> list[flow.Tensor]:
-        """Run the job once; who reads a result waits until it is computed."""
+        """Run the job once; reading a result waits until it is computed."""
         tensors = self._tensors.copy()
         for place, tensor in zip(self._inputs, inputs, strict=True):
             tensors[place] = tensor

@@ -87,7 +87,7 @@ class SavedGraph:
             self._plans[shapes] = self._compile(rebatch(self._job, n), inputs, outputs)
 
     def drop_batch(self, n: int) -> None:
-        """Give a plan of ``add_batch`` back."""
+        """Release a plan of ``add_batch``."""
         shapes = tuple((n, *spec.shape[1:]) for spec in self.folder.inputs)
         self._plans.pop(shapes, None)
         gc.collect()
@@ -174,7 +174,7 @@ class SavedGraph:
                 )
 
     def close(self) -> None:
-        """Give the graph back to OneFlow; the object cannot be called any more."""
+        """Release the graph; the object can no longer be called."""
         eager.Sync()
         self._plans = {}
         self._variables = None
@@ -214,7 +214,7 @@ class _Plan:
         return self._outputs
 
     def run_into(self, outputs: Sequence[flow.Tensor], inputs: Sequence[flow.Tensor]) -> None:
-        """Run once; who reads an output then waits until it is written."""
+        """Run once; reading an output then waits until it is written."""
         output_tuple = convert_to_tensor_tuple(outputs)
         RunLazyNNGraph(convert_to_tensor_tuple(inputs), output_tuple, self._variables, self._graph)
         SoftSyncNNGraphBuffers(output_tuple, self._graph)

@@ -1,4 +1,4 @@
-"""Find what shows that a graph was traced in training mode: ``eval()`` was forgotten."""
+"""Detects that a graph was traced in training mode, because ``eval()`` was forgotten."""
 
 from collections.abc import Iterable
 
@@ -11,7 +11,7 @@ MOST = 5
 
 
 def traced_in_training(ops: Iterable[Operator]) -> tuple[str, ...]:
-    """Return the modules that do what they do in training only: ``m.b (BatchNorm)``.
+    """Return the modules that work in training mode: ``m.b (BatchNorm)``.
 
     BatchNorm without running statistics is not among them: it has no evaluation mode.
     """

@@ -62,7 +62,7 @@ class Verification:
         self._apart = [np.eye(self._rows, dtype=bool) for _ in folder.outputs]
 
     def run(self, kinds: Iterable[Kind], *, poison: bool) -> dict[int, str]:
-        """Try the plans; return why those that must not be used must not.
+        """Try the plans; return the reasons against those that must not be used.
 
         Args:
             kinds: the inputs to try.

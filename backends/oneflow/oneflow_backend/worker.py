@@ -41,7 +41,7 @@ WARM_UP_KINDS = 3
 
 
 def main() -> None:
-    """Load the graph, say so, and run it for the parent until that ends."""
+    """Load the graph, report it, and run it for the parent until the parent ends."""
     order = json.loads(sys.argv[1])
     # The kernel kills this process when its parent ends, however it ends, even if it is stopped.
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

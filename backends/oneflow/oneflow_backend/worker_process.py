@@ -1,4 +1,4 @@
-"""One worker process, seen from its parent: how it is started, sent requests and ended."""
+"""One worker process, as its parent sees it: how it is started, sent requests and ended."""
 
 import json
 import os
@@ -35,7 +35,7 @@ class WorkerError(RuntimeError):
 
     @property
     def for_log(self) -> str:
-        """The message with OneFlow's own words."""
+        """The message, with OneFlow's own message."""
         return f"{self} (OneFlow's own words: {self.words})" if self.words else str(self)
 
 
@@ -182,7 +182,7 @@ class WorkerProcess:
 
 
 def environment() -> dict[str, str]:
-    """Return the variables that a worker has besides its parent's; a choice made there stays."""
+    """Return the variables that a worker has in addition to its parent's, whose values are kept."""
     unset = {name: value for name, value in LARGE_PAGES.items() if name not in os.environ}
     return unset | openblas.environment()
 

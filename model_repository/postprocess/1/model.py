@@ -1,4 +1,4 @@
-"""The last step of ``stylize_jpeg``: what the model gave becomes a JPEG.
+"""The last step of ``stylize_jpeg``: the model's output becomes a JPEG.
 
 ``IMAGE``, float32 (1, 3, 256, 256), RGB, 0 to 255, and ``SIZE``, the width and height of the
 picture that came in, give ``JPEG``, the bytes of a file of that size. Of a picture with a side
@@ -14,7 +14,7 @@ class TritonPythonModel:
     """What Triton calls."""
 
     def execute(self, requests):
-        """Answer each request, which holds one picture."""
+        """Respond to each request, which holds one picture."""
         return [self._answer(request) for request in requests]
 
     def _answer(self, request):

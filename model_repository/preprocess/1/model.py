@@ -1,4 +1,4 @@
-"""The first step of ``stylize_jpeg``: the bytes of a picture become what the model takes.
+"""The first step of ``stylize_jpeg``: the bytes of a picture become the model's input.
 
 ``PICTURE``, the bytes of a JPEG, PNG or WebP, gives ``IMAGE``, float32 (1, 3, 256, 256), RGB, 0
 to 255, and ``SIZE``, the picture's width and height, for ``postprocess``. A bad picture gets the
@@ -22,7 +22,7 @@ class TritonPythonModel:
         self._height, self._width = map(int, dims[-2:])
 
     def execute(self, requests):
-        """Answer each request, which holds one picture."""
+        """Respond to each request, which holds one picture."""
         return [self._answer(request) for request in requests]
 
     def _answer(self, request):

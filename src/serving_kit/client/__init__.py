@@ -4,7 +4,7 @@
 - ``images`` reads, writes and scales pictures; ``pictures``, a link into the model repository, are
   the rules that the models ``preprocess`` and ``postprocess`` share with it;
 - ``display`` shows pictures and plots in a notebook;
-- ``uploads`` looks at the pictures of strangers before they are decoded;
+- ``uploads`` checks pictures from strangers before they are decoded;
 - ``perf_analyzer`` puts load on a model.
 """
 

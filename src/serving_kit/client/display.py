@@ -23,11 +23,11 @@ MAX_WIDTH, TILE_WIDTH = 1000, 450
 def show(alt: str, /, *, columns: int | None = None, **pictures: np.ndarray) -> None:
     """Show pictures of one size beside each other, each under its name.
 
-    They go into the notebook as one JPEG, a tenth of what a plot of them as PNG takes.
+    They are stored in the notebook as one JPEG, a tenth of the size of a plot as PNG.
 
     Args:
-        alt: in a sentence, what is to be seen.
-        columns: how many stand in a row; all of them when left out.
+        alt: one sentence that says what can be seen.
+        columns: how many per row; all of them when left out.
         pictures: uint8 (H, W, 3), BGR; underscores in a name become spaces.
     """
     tiles = [(name.replace("_", " "), picture) for name, picture in pictures.items()]
@@ -42,7 +42,7 @@ def show_figure(figure: "Figure", alt: str) -> None:
 
     Args:
         figure: what ``plt.subplots`` returned.
-        alt: in a sentence or two, what is to be seen and what follows from it.
+        alt: one or two sentences that say what can be seen and what follows from it.
     """
     import io
 

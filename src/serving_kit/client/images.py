@@ -32,8 +32,8 @@ __all__ = [
 def read_image(path: str | Path) -> np.ndarray:
     """Read a JPEG, PNG or WebP.
 
-    Grey, 16-bit, palette and CMYK pictures become 8-bit colour; what is transparent is laid on
-    white; the picture is turned as its camera noted.
+    Grey, 16-bit, palette and CMYK pictures become 8-bit colour; transparent parts become
+    white; the picture is turned as its camera recorded.
 
     Returns:
         uint8 (H, W, 3), BGR as everywhere in OpenCV, 0 to 255.
@@ -46,7 +46,7 @@ def read_image(path: str | Path) -> np.ndarray:
 
 
 def read_file(path: str | Path, size: int = -1) -> bytes:
-    """Return the bytes of a picture file, of a larger one the first ``size``.
+    """Return the bytes of a picture file, at most the first ``size``.
 
     Raises:
         ImageError: there is no such file, or it cannot be read.
@@ -72,7 +72,7 @@ def decode_image(content: bytes, name: str = "the picture") -> np.ndarray:
 
 
 def as_image_error(error: pictures.PictureError, name: str) -> ImageError:
-    """Return the kit's error for a picture of this name that is not taken."""
+    """Return the kit's error for a picture of this name that is not accepted."""
     if isinstance(error, pictures.TooManyPixelsError):
         return TooLargeError(f"{name} {error}; give a smaller picture")
     kind = HeicError if isinstance(error, pictures.HeicError) else ImageError
@@ -80,7 +80,7 @@ def as_image_error(error: pictures.PictureError, name: str) -> ImageError:
 
 
 def load_image(path: str | Path, height: int, width: int) -> tuple[np.ndarray, int, int]:
-    """Read a picture and make it what the model takes.
+    """Read a picture and convert it to the model's input.
 
     The whole picture is stretched to ``height`` x ``width``; ``recover_image`` stretches the
     result back, so that its aspect ratio is the picture's own.
@@ -100,8 +100,8 @@ def check_writable(path: str | Path) -> None:
     """Check that ``write_image`` will be able to write this file.
 
     Raises:
-        ImageError: its ending names no format that OpenCV writes, or its folder is missing or
-            closed to us.
+        ImageError: its extension is of no format that OpenCV writes, or its folder is missing
+            or not writable.
     """
     path = Path(path)
     if not path.suffix or not cv2.haveImageWriter(path.name):
@@ -115,10 +115,11 @@ def check_writable(path: str | Path) -> None:
 
 
 def write_image(path: str | Path, picture: np.ndarray) -> None:
-    """Write a picture, uint8 (H, W, 3) BGR, in the format that the file's ending names.
+    """Write a picture, uint8 (H, W, 3) BGR, in the format that the file's extension names.
 
     Raises:
-        ImageError: see ``check_writable``; or the format takes no such size, or the disk is full.
+        ImageError: see ``check_writable``; or the format does not support the
+            size, or the disk is full.
     """
     path = Path(path)
     check_writable(path)

@@ -32,7 +32,7 @@ NO_ANSWER = (
 
 @dataclass(frozen=True)
 class Stylized:
-    """What ``stylize`` did: both pictures (uint8 BGR), what the model took and gave, and time."""
+    """What ``stylize`` did: both pictures (uint8 BGR), model input and output, and the time."""
 
     before: np.ndarray
     after: np.ndarray
@@ -53,7 +53,7 @@ def stylize(
 
     Args:
         content_path: a JPEG, PNG or WebP.
-        output_path: where the result goes, as large as the picture; its ending says the format.
+        output_path: where the result goes, as large as the picture; its extension sets the format.
         style: of multi_style, a style or shares of several, as ``styles.style_weights`` takes
             them; when left out, fast_neural_style paints in the one that it was exported with.
         url: host and port of that service of Triton.
@@ -62,7 +62,7 @@ def stylize(
     Raises:
         ImageError: the picture cannot be read, or the result not written.
         StyleError: there is no such style.
-        ClientError: the server refused the request, or (NoAnswerError) did not answer.
+        ClientError: the server refused the request, or (NoAnswerError) did not respond.
     """
     weights = () if style is None else (style_weights(style),)
     before = read_image(content_path)
@@ -94,7 +94,7 @@ def infer(
         OUTPUT_0; of these models float32 (n, 3, H, W), RGB, 0 to 255.
 
     Raises:
-        ClientError: the server refused the request, or (NoAnswerError) did not answer.
+        ClientError: the server refused the request, or (NoAnswerError) did not respond.
     """
     _check(url, protocol)
     # Not at the top: gevent, or gRPC, comes with it and takes 0.2 s.

@@ -28,7 +28,7 @@ CLOSED = "serving-kit-shared-memory"
 
 @dataclass(frozen=True)
 class Load:
-    """What a model did under so many requests at once."""
+    """What a model achieved with a given number of requests at once."""
 
     concurrency: int
     #: Rows answered in a second.
@@ -41,9 +41,9 @@ class Load:
 def analyze(
     model: str, row: np.ndarray | Sequence[np.ndarray], grpc_url: str, *options: str
 ) -> list[Load]:
-    """Measure a model that takes batches; over gRPC.
+    """Measure a model that accepts batches, over gRPC.
 
-    Exactly three windows are measured: it is for the reader to judge what is stable.
+    Exactly three windows are measured; whether they are stable is for the reader to judge.
 
     Args:
         model: its name.

@@ -1,6 +1,6 @@
-"""Pictures of strangers, looked at before they are decoded: a small file may hold a large picture.
+"""Checks pictures from strangers before they are decoded: a small file may hold a large picture.
 
-What is taken is what the model ``preprocess`` takes, and no more than so many bytes of it.
+The limits are those of the model ``preprocess``, and one on the number of bytes.
 """
 
 from pathlib import Path

@@ -1,9 +1,9 @@
 """One order for the operators of a saved graph, so that the same export gives the same bytes.
 
 OneFlow 0.9.0 goes through an operator's successors in the order of their addresses in memory, so
-``flow.save`` writes those that do not depend on each other in another order every time. The order
-means nothing: any in which each operator follows what it takes is the same graph. Here it is the
-order in which the module's ``forward`` called them, which OneFlow keeps in their names.
+``flow.save`` writes those that do not depend on each other in a different order every time. The
+order has no meaning: any order in which each operator follows its inputs is the same graph. Here
+it is the order in which the module's ``forward`` called them, which OneFlow keeps in their names.
 """
 
 import re
@@ -22,7 +22,7 @@ SOURCES = ("input", "variable")
 def in_order(mlir: str) -> str:
     """Return the text of a graph with its operators in the order of the program.
 
-    A text that holds something else than one operator a line is returned as it is.
+    A text with anything other than one operator per line is returned unchanged.
     """
     lines = mlir.splitlines()
     found = [OPERATOR.match(line) for line in lines]

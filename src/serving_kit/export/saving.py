@@ -20,12 +20,12 @@ _ONEFLOW = str(Path(flow.__file__).parent)
 
 
 def save_graph(graph: nn.Graph, folder: str | Path) -> list[str]:
-    """Save a compiled graph as ``flow.save(graph, folder)`` does, and nothing is left out.
+    """Save a compiled graph as ``flow.save(graph, folder)`` does, but leave nothing out.
 
     Returns:
         For each tensor that ``flow.save`` would leave out: its shape, the module, and the line of
-        the program that uses it, where OneFlow noted it. In the saved graph the tensor has the
-        values of the time of tracing.
+        the program that uses it, where OneFlow recorded it. In the saved graph the tensor has the
+        values that it had when the graph was traced.
     """
     folder = Path(folder)
     flow.save(graph, str(folder))

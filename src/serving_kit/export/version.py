@@ -1,4 +1,4 @@
-"""From an eager module to a saved graph in the model repository, verified to give the same answers.
+"""From an eager module to a saved graph in the model repository, verified to give the same results.
 
 module -> ``nn.Graph`` -> ``flow.save``, in one order -> reload without the source -> compare; only
 then does the new version appear in the repository, in one step.
@@ -28,7 +28,7 @@ STACK_DEPTH = 8
 
 @dataclass(frozen=True)
 class ExportRecord:
-    """What was exported and how well it was verified; kept as ``export.json`` beside the model."""
+    """What was exported and how it was verified; kept as ``export.json`` beside the model."""
 
     source: str
     oneflow: str
@@ -61,7 +61,7 @@ def export_version(
     """Save a module as one version of a served model: ``<version>/model``, ready for Triton.
 
     Nothing appears, and nothing that was there is touched, unless the saved graph, loaded again
-    without the module's source, gives the module's answers on the example inputs.
+    without the module's source, gives the module's results on the example inputs.
 
     Args:
         module: any eager module; it is traced in evaluation mode.
@@ -69,10 +69,10 @@ def export_version(
             are the shapes that the graph will take; let them hold ordinary values, since the
             comparison is made on them.
         version: the folder of the version, ``model_repository/<model>/1`` for example.
-        source: a text that tells what was exported, kept in ``export.json``.
+        source: a text that says what was exported, kept in ``export.json``.
 
     Raises:
-        ExportError: the module cannot be traced or saved, or the answers differ.
+        ExportError: the module cannot be traced or saved, or the results differ.
     """
     version = Path(version)
     with replaced_folder(version) as partial:
@@ -148,12 +148,17 @@ def _difference(name: str, found: list[np.ndarray], other: str, expected: list[n
         ExportError: they are further apart than ``TOLERANCE``, or not comparable.
     """
     if [a.shape for a in found] != [a.shape for a in expected]:
-        raise ExportError(f"the {name} has other outputs than the {other}; nothing was exported")
+        raise ExportError(
+            f"the {name} has different outputs from the {other}; nothing was exported"
+        )
     largest = 0.0
     for i, (a, b) in enumerate(zip(found, expected, strict=True)):
         a, b = a.astype(np.float64), b.astype(np.float64)
         if not np.array_equal(np.isfinite(a), np.isfinite(b)):
-            raise ExportError(f"output {i}: {name} and {other} are not finite in the same places")
+            raise ExportError(
+                f"output {i}: {name} and {other} have NaN or infinity in different "
+                "places; nothing was exported"
+            )
         finite = np.isfinite(b)
         difference = float(np.abs(a - b, where=finite, out=np.zeros_like(b)).max(initial=0))
         allowed = TOLERANCE * max(1.0, float(np.abs(b[finite]).max(initial=0)))

@@ -1,7 +1,7 @@
 """Read, write and check a model repository, on Triton's own ``ModelConfig`` protobuf.
 
 - ``config`` reads and writes config.pbtxt, and makes the one of a saved graph;
-- ``config_text`` explains what is wrong with its text, and in which line each field stands;
+- ``config_text`` explains what is wrong with its text, and on which line each field is;
 - ``checks`` finds the mistakes in a whole repository, without starting Triton.
 """
 

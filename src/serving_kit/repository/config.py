@@ -29,7 +29,7 @@ def read_config(path: str | Path) -> ModelConfig:
     """Read a config.pbtxt.
 
     Raises:
-        ConfigError: with the line, and for an unknown name the nearest one that is right there.
+        ConfigError: with the line, and for an unknown name the nearest one that is valid there.
     """
     return parse_config(read_text(path), path)
 
@@ -38,12 +38,12 @@ def read_text(path: str | Path) -> str:
     """Return the text of a config.pbtxt.
 
     Raises:
-        ConfigError: it is missing, no file, too large, or no text.
+        ConfigError: it is missing, not a file, too large, or not text.
     """
     path = Path(path)
     try:
         status = path.stat()
-        if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
+        if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait forever
             raise ConfigError("this is not a file; a configuration is a text file", path)
         if status.st_size > LARGEST_BYTES:
             raise ConfigError(
@@ -70,13 +70,13 @@ def read_text(path: str | Path) -> str:
 
 
 def write_config(config: ModelConfig, path: str | Path) -> None:
-    """Write a config.pbtxt, whole or not at all.
+    """Write a config.pbtxt, completely or not at all.
 
     Comments above the first field of a file that is there are kept. A file with comments further
     down is left as it is, because they would be lost.
 
     Raises:
-        ConfigError: the file has such comments, is no text file, or cannot be written.
+        ConfigError: the file has such comments, is not a text file, or cannot be written.
     """
     path = Path(path)
     text = _head_of(path) + format_config(config)
@@ -143,7 +143,7 @@ def config_for(
         device: "gpu" puts one instance on GPU 0, "cpu" one on the CPU.
 
     Raises:
-        ConfigError: the folder is not whole, or its graph does not fit ``max_batch_size``.
+        ConfigError: the folder is not complete, or its graph does not fit ``max_batch_size``.
     """
     place = Path(saved_graph)
     try:

@@ -1,4 +1,4 @@
-"""The text of a config.pbtxt and Triton's ``ModelConfig`` protobuf, one into the other.
+"""Conversion between the text of a config.pbtxt and Triton's ``ModelConfig`` protobuf.
 
 The text is protobuf's text format; tritonclient carries the definition of ``ModelConfig``.
 """
@@ -32,7 +32,7 @@ def parse_config(text: str, path: str | Path) -> ModelConfig:
 
     Raises:
         ConfigError: in ``path``, with the line, and for an unknown name the nearest one that is
-            right there.
+            valid there.
     """
     try:
         return text_format.Parse(text, ModelConfig())
@@ -136,7 +136,7 @@ def field_lines(text: str) -> dict[tuple, int]:
 
 
 def format_config(config: ModelConfig) -> str:
-    """Return the text of a config.pbtxt, a field a line, in the order of model_config.proto.
+    """Return the text of a config.pbtxt, one field per line, in the order of model_config.proto.
 
     ``max_batch_size`` is written even when it is 0, protobuf's default: it decides how the dims of
     all tensors are read.

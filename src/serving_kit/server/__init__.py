@@ -5,7 +5,7 @@
 - ``spec`` says what is to be served and how; ``choice`` picks the way by looking at the machine;
 - ``launcher`` is what the ways have in common: ``embedded``, the Triton of the Python packages,
   ``kit_image`` and ``original_image``, which run in the engine that ``docker`` asks;
-- ``gateway`` is Envoy before several servers, ``access`` who gets through it; ``replicated`` has
+- ``gateway`` is Envoy in front of several servers, ``access`` its login and TLS; ``replicated`` has
   ReplicatedServer, which starts all of them;
 - ``supervisor`` is the process that owns a Triton: it ends it with its owner, starts it again after
   a crash, replaces a dead stub, and cleans up;

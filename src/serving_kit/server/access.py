@@ -1,4 +1,4 @@
-"""Who gets through a gateway: the files for TLS and for a login, checked before they are used."""
+"""Access to a gateway: the files for TLS and for a login, checked before they are used."""
 
 import re
 import ssl
@@ -13,7 +13,7 @@ TOKEN = r"[A-Za-z0-9._~+/=-]{16,}"
 
 @dataclass(frozen=True)
 class Access:
-    """In which way clients get in: files for TLS and for a login, and whether JSON is taken.
+    """How clients get access: files for TLS and for a login, and whether JSON is accepted.
 
     Raises:
         ServerError: a file that cannot be read or is not what it should be.
@@ -81,7 +81,7 @@ def read_secret(file: Path) -> str:
     try:
         text = file.read_text()
     except (OSError, UnicodeDecodeError) as error:
-        why = getattr(error, "strerror", None) or "it is no text"
+        why = getattr(error, "strerror", None) or "it is not text"
         raise ServerError(f"the gateway cannot read {file}: {why}; give another file") from None
     if not text.strip():
         raise ServerError(f"the gateway cannot read {file}: it is empty; give another file")

@@ -1,7 +1,7 @@
-"""A notebook's cell that is run again ends the server that it started before.
+"""A notebook cell that is run again stops the server that it started before.
 
-The variable that held it gets the new one, so nobody could stop the old one any more: it would go
-on until the kernel ends.
+The variable that held it gets the new one, so the old one could no longer be stopped: it would run
+until the kernel ends.
 """
 
 import sys
@@ -12,7 +12,7 @@ from typing import Protocol
 
 
 class Stoppable(Protocol):
-    """A server that can be stopped, as often as one likes."""
+    """A server whose ``stop`` may be called any number of times."""
 
     def stop(self) -> None:
         """Stop it."""
@@ -33,7 +33,7 @@ def begin(server: Stoppable) -> None:
     """Note that a server is about to start here; stop what an earlier run of the cell started.
 
     Several servers may start in one run of a cell. Outside of notebooks this does nothing, nor in
-    a thread: such servers are the business of the one that started it, as replicas are.
+    a thread: such servers belong to the one that started them, as replicas do.
     """
     run = _current_run()
     if not run:

@@ -1,4 +1,4 @@
-"""Which way to a Triton is taken on this machine, and why."""
+"""Which way of starting Triton is chosen on this machine, and why."""
 
 import os
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ MODE_VARIABLE = "SERVING_KIT_SERVER"
 
 @dataclass(frozen=True)
 class Choice:
-    """Which way to a server was chosen, and why."""
+    """Which way of starting a server was chosen, and why."""
 
     #: "docker" or "local".
     mode: str
@@ -31,15 +31,15 @@ class Choice:
 
 
 def choose(mode: str = "auto", image: str = KIT_IMAGE) -> Choice:
-    """Choose a way to a server by looking at this machine.
+    """Choose a way of starting a server by examining this machine.
 
     Args:
-        mode: "docker" or "local" to be obeyed; "auto" takes Docker where it can use a GPU that
-            OneFlow has kernels for and the image is there, and else the embedded Triton.
+        mode: "docker" or "local" is obeyed; "auto" uses Docker if it can use a GPU for which
+            OneFlow has kernels and the image is there, otherwise the embedded Triton.
         image: the Docker image.
 
     Raises:
-        ServerError: no such mode, or Docker is wanted and cannot work here.
+        ServerError: there is no such mode, or Docker is wanted and does not work here.
     """
     if mode == "auto":
         mode = os.environ.get(MODE_VARIABLE) or "auto"

@@ -1,4 +1,4 @@
-"""The Docker engine of this machine: whether it answers, its images, and its GPUs."""
+"""The Docker engine of this machine: whether it responds, its images, and its GPUs."""
 
 import contextlib
 import json
@@ -19,7 +19,7 @@ INFO_SECONDS = 20
 
 @dataclass(frozen=True)
 class Engine:
-    """A Docker engine that answers, and whether it can give a container an NVIDIA GPU."""
+    """A Docker engine that responds, and whether it can give a container an NVIDIA GPU."""
 
     version: str
     has_nvidia_runtime: bool
@@ -33,10 +33,10 @@ class Engine:
 
 
 def find_engine() -> Engine:
-    """Ask the Docker engine what it is.
+    """Get the Docker engine's description of itself.
 
     Raises:
-        ServerError: there is no docker command, or no engine answers.
+        ServerError: there is no docker command, or no engine responds.
     """
     try:
         answer = _docker("info", "--format", "{{json .}}")
@@ -52,7 +52,9 @@ def find_engine() -> Engine:
     if answer.returncode or not version:
         # The client answers for itself, and tells in a list why the engine did not.
         errors = info.get("ServerErrors") or answer.stderr.strip().splitlines()[-1:]
-        raise ServerError(f"the Docker engine does not respond ({'; '.join(errors) or 'no word'})")
+        raise ServerError(
+            f"the Docker engine does not respond ({'; '.join(errors) or 'no message'})"
+        )
     return Engine(
         version,
         has_nvidia_runtime="nvidia" in (info.get("Runtimes") or {}),

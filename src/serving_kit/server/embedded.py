@@ -1,10 +1,10 @@
-"""The embedded Triton: the real server out of the PyPI package nvidia-pytriton, on the CPU.
+"""The embedded Triton: the real server from the PyPI package nvidia-pytriton, on the CPU.
 
-The package was made for another purpose; this module knows where its parts lie and what they
+The package was made for another purpose; this module knows where its parts are and what they
 need: a backends folder with Triton's python backend and this repository's ``backends/oneflow``,
 and an environment in which the backend's processes find their libraries. A Triton that is
-installed here, as in NVIDIA's containers, needs the same, and is served with in the same way where
-``SERVING_KIT_TRITON`` names it; with a GPU if there is one.
+installed here, as in NVIDIA's containers, needs the same. If
+``SERVING_KIT_TRITON`` names it, it is used in the same way, with a GPU if there is one.
 """
 
 import importlib.util
@@ -50,11 +50,11 @@ class EmbeddedLauncher(Launcher):
     """See ``Launcher``."""
 
     def check(self) -> None:
-        """Find out before the start what would make Triton hang or fail later.
+        """Detect before the start what would make Triton hang or fail later.
 
         Raises:
-            ServerError: a library or room in shared memory is missing, or a file is in the way; it
-                says what to do.
+            ServerError: a library or space in shared memory is missing, or a file is in the way;
+                the message says what to do.
         """
         _check_libraries()
         if Path("model.py").exists():
@@ -155,7 +155,7 @@ def lay_out(run_dir: Path, model_repository: Path) -> Path:
     """Lay out a run folder: backends, and a link to the repository; return the link.
 
     Triton's library of the python backend is copied because Triton refuses one behind a link.
-    And a path with a space makes Triton wait for ever; a link from a path without one does not.
+    A path with a space makes Triton wait forever; a link from a path without one does not.
     """
     (run_dir / supervisor.TEMPORARY).mkdir()
     python = run_dir / "backends" / "python"

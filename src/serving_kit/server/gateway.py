@@ -1,4 +1,4 @@
-"""Envoy's configuration: ``deploy/gateway/envoy.yaml``, with what is asked for put into it.
+"""Envoy's configuration: ``deploy/gateway/envoy.yaml``, with the requested settings inserted.
 
 The file serves compose, swarm and Kubernetes as it stands. Here it gets TLS, a login and JSON, and
 for replicas on this machine its addresses: a file for each cluster lists the servers, and Envoy
@@ -43,7 +43,7 @@ end
 def configuration(access: Access) -> dict:
     """Return Envoy's configuration for compose, swarm and Kubernetes.
 
-    What the files of ``access`` hold is in it, so that it works wherever it is mounted.
+    It includes the contents of the files of ``access``, so that it works wherever it is mounted.
     """
     # Through JSON, as what an anchor names stands in several places, which must not change as one.
     config = json.loads(json.dumps(yaml.safe_load(CONFIGURATION.read_text())))
@@ -158,7 +158,7 @@ def write_servers(run_dir: Path, servers: Sequence[Sequence[int]], leaving: Sequ
     Args:
         run_dir: its run folder.
         servers: the ports of each, of HTTP, gRPC and metrics.
-        leaving: the ports of one that is to get no further request.
+        leaving: the ports of one that is to get no further requests.
     """
     for place, cluster in enumerate(CLUSTERS):
         endpoints = [
@@ -182,7 +182,7 @@ def write_servers(run_dir: Path, servers: Sequence[Sequence[int]], leaving: Sequ
 
 @dataclass(frozen=True)
 class GatewayLauncher(Launcher):
-    """See ``Launcher``; it starts Envoy, before servers that run."""
+    """See ``Launcher``; it starts Envoy in front of running servers."""
 
     PROGRAM: ClassVar = "Envoy"
 
@@ -213,7 +213,7 @@ class GatewayLauncher(Launcher):
         return hashlib.sha256(json.dumps(configuration(self.access)).encode()).hexdigest()
 
     def script(self, ports: Ports) -> str:
-        """Refuse: it is not one command.
+        """Refuse, because several commands would be needed.
 
         Raises:
             ServerError: always.

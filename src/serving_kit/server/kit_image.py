@@ -1,4 +1,4 @@
-"""Triton in the kit's own Docker image, for a GPU or the CPU, locked down as far as it can bear."""
+"""Triton in the kit's own Docker image, for a GPU or the CPU, with few privileges."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What the ways to a Triton have in common: ``embedded``, ``kit_image``, ``original_image``."""
+"""What ``embedded``, ``kit_image`` and ``original_image`` have in common."""
 
 import os
 import secrets
@@ -36,7 +36,7 @@ WantedPorts = tuple[int | None, int | None, int | None]
 
 @dataclass(frozen=True)
 class Launcher(ABC):
-    """One way to a Triton.
+    """One way of starting Triton.
 
     Args:
         spec: what is to be served, with a mode and a device.
@@ -56,7 +56,7 @@ class Launcher(ABC):
 
     @abstractmethod
     def check(self) -> None:
-        """Find out before the start what would make it fail later.
+        """Detect before the start what would make it fail later.
 
         Raises:
             ServerError: what is missing, and how to get it.
@@ -110,7 +110,7 @@ class Launcher(ABC):
         return options
 
     def closed_shared_memory(self) -> list[str]:
-        """Return the options that close the registration of shared memory to all, unless asked for.
+        """Return the options that close the registration of shared memory, unless it is wanted.
 
         A client could name the memory in which Triton talks to its python backend, and end Triton.
         """
@@ -119,7 +119,7 @@ class Launcher(ABC):
         return self.closed("shared-memory", SHARED_MEMORY_HEADER, secrets.token_hex(16))
 
     def closed_json(self) -> list[str]:
-        """Return the option that closes HTTP to all requests but raw binary ones, if asked for.
+        """Return the option that closes HTTP to all requests but raw binary ones, if requested.
 
         JSON with a huge shape ends Triton; in a request that must say that it has none, Triton
         looks for none.
@@ -153,7 +153,7 @@ class ContainerLauncher(Launcher):
         """Return the ``docker run`` command; without a run folder, one to be pasted."""
 
     def order(self, run_dir: Path, ports: Ports) -> dict:
-        """Return the supervisor's arguments: what happens in the container is not its business."""
+        """Return the supervisor's arguments: it does not look inside the container."""
         return {"command": self.command(ports, run_dir), "inside": False}
 
     def script(self, ports: Ports) -> str:

@@ -20,7 +20,7 @@ class OriginalImageLauncher(ContainerLauncher):
     is_reachable_from_elsewhere = True
 
     def check(self) -> None:
-        """Download the image where it is not there.
+        """Download the image if it is missing.
 
         Raises:
             ServerError: Docker could not.
@@ -29,7 +29,7 @@ class OriginalImageLauncher(ContainerLauncher):
             docker.pull(self.spec.image)
 
     def find_ports(self, wanted: WantedPorts, *, usual: bool) -> Ports:
-        """Return Triton's own ports where others are not asked for: the guide names none."""
+        """Return Triton's own ports unless others are requested: the guide names none."""
         ports = tuple(port or own for port, own in zip(wanted, TRITON_PORTS, strict=True))
         return free_ports(ports, self.spec.address)
 

@@ -14,7 +14,7 @@ TRITON_PORTS = (8000, 8001, 8002)
 
 
 def free_ports(wanted: tuple[int | None, ...], address: str = HOST) -> tuple[int, ...]:
-    """Return the wanted ports, each seen to be free, and free ones for those left open.
+    """Return the wanted ports, each checked to be free, and free ones for those left open.
 
     Raises:
         ServerError: a wanted port is taken, or the address is not this machine's.

@@ -44,8 +44,8 @@ def read(file: Path) -> Record:
     """Read the record of a server.
 
     Raises:
-        OSError, ValueError, TypeError, KeyError, ServerError: it cannot be read, is no record, or
-            one of another version of the kit.
+        OSError, ValueError, TypeError, KeyError, ServerError: it cannot be read, is not a record,
+            or is one of another version of the kit.
     """
     entries = json.loads(file.read_text())
     entries |= {

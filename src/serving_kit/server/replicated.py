@@ -1,4 +1,4 @@
-"""Several Tritons behind one address: n servers of this machine, and Envoy before them."""
+"""Several Tritons behind one address: n servers of this machine, with Envoy in front."""
 
 import time
 from collections.abc import Callable
@@ -88,10 +88,10 @@ class ReplicatedServer(RunningGateway, TritonServer):
         super()._let_go(gateway)
 
     def scale(self, replicas: int) -> None:
-        """Start or stop servers until there are so many; no request is lost by it.
+        """Start or stop servers until there are that many; no request is lost.
 
         Raises:
-            ServerError: a server could not be started; those that were there go on.
+            ServerError: a server could not be started; the existing ones continue.
         """
         if replicas < 1:
             raise ServerError(f"{replicas} servers cannot serve; choose 1 or more")
@@ -103,9 +103,9 @@ class ReplicatedServer(RunningGateway, TritonServer):
             self._record("")
 
     def restart(self) -> None:
-        """Replace each server by a new one, one after the other; no request is lost by it.
+        """Replace each server by a new one, one after the other; no request is lost.
 
-        Models that were saved anew are served then.
+        Models that were saved again are then served.
         """
         for server in list(self.servers):
             self._grow(1)
@@ -144,7 +144,7 @@ class ReplicatedServer(RunningGateway, TritonServer):
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
-    """Wait until something is so, but not for ever: what waits for it then goes on."""
+    """Wait until a condition holds, but not forever; then the caller continues."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     while not condition() and time.monotonic() < deadline:
         time.sleep(LOOK_SECONDS)

@@ -1,4 +1,4 @@
-"""A server that was started, here or by another process: where it is, and how it is."""
+"""A server that was started, here or by another process: its address and its state."""
 
 import contextlib
 import json
@@ -44,7 +44,7 @@ class RunningServer:
 
     @property
     def launcher(self) -> Launcher:
-        """The way in which it is served."""
+        """The launcher that started it."""
         return launcher_for(self.spec)
 
     @property
@@ -75,14 +75,14 @@ class RunningServer:
     def is_ready(self) -> bool:
         """Ask ``/v2/health/ready``: True when the server and all its models are ready.
 
-        Another server that has the port by now is not taken for this one: ``/v2`` tells it.
+        Another server that now has the port is not mistaken for this one: ``/v2`` tells them apart.
         """
         if self.run_dir is None or not self._is_ok("/v2/health/ready"):
             return False
         return self.metadata().get("name") == self.run_dir.name
 
     def wait_until_ready(self, seconds: float) -> None:
-        """Wait until the server and all its models are ready, also when it is started again.
+        """Wait until the server and all its models are ready, also during a restart.
 
         Raises:
             ServerError: it ended for good, or was not ready in time.
@@ -131,7 +131,7 @@ class RunningServer:
     ) -> subprocess.Popen:
         """Start a program that ends with this server at the latest, a web page for example.
 
-        Whatever it leaves among the temporary files goes with the server, too.
+        Temporary files that it leaves are removed with the server.
 
         Args:
             command: the program and its arguments.
@@ -154,7 +154,7 @@ class RunningServer:
     def exit_code(self) -> int | None:
         """Return the exit code of a server that ended for good; None while it runs.
 
-        It does not end for good when Triton is ended and started again; see ``restarts``.
+        A Triton that ends and is restarted has not ended for good; see ``restarts``.
         """
         if not self.run_dir:
             return None
@@ -169,7 +169,7 @@ class RunningServer:
         return runs.log_of(self.run_dir) if self.run_dir else ""
 
     def why(self) -> str:
-        """Return what the log gives as the cause, and its last lines."""
+        """Return the cause as the log gives it, and the log's last lines."""
         # The link to the repository means nothing to anybody else.
         log = self.log().replace(f"{self.run_dir}/models", str(self.model_repository))
         causes = causes_in(log)
@@ -203,7 +203,7 @@ class RunningGateway(RunningServer):
     def is_ready(self) -> bool:
         """Tell whether the gateway has a server that is ready.
 
-        Its port for metrics tells it, which needs neither TLS nor a login.
+        It uses the port for metrics, which needs neither TLS nor a login.
         """
         return self.run_dir is not None and self.ready_servers() > 0
 
@@ -215,7 +215,7 @@ class RunningGateway(RunningServer):
     def metric(self, name: str, label: str) -> dict[str, float]:
         """Return the values of one of Envoy's metrics, by one of its labels.
 
-        It is empty where another program has the port by now.
+        It is empty if another program now has the port.
         """
         values: dict[str, float] = {}
         with contextlib.suppress(OSError):

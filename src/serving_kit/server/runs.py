@@ -1,6 +1,6 @@
 """The run folder of each server: its log, its supervisor's PID, and whatever else it needs.
 
-It lies among the temporary files and goes with the server.
+It is a temporary folder that is removed with the server.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ def new_run_dir() -> Path:
     """Return the path of a run folder, which is to be made once its supervisor is there.
 
     Raises:
-        ServerError: its path has a space, which Triton does not survive.
+        ServerError: its path contains a space, which makes Triton hang.
     """
     parent = Path(tempfile.gettempdir())
     if any(character.isspace() for character in str(parent)):
@@ -63,7 +63,7 @@ def _is_supervisor(pid: int, run_dir: Path) -> bool:
 
 
 def end(run_dir: Path) -> None:
-    """End a run for certain: its supervisor, and with it or after it all that belongs to it."""
+    """Make sure that a run ends: its supervisor, and everything that belongs to it."""
     if pid := supervisor_of(run_dir):
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGTERM)

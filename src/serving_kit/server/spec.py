@@ -1,4 +1,4 @@
-"""What a server serves, and how: by this, two servers are compared, and a running one recorded."""
+"""What a server serves, and how; used to compare two servers and to record a running one."""
 
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -11,7 +11,7 @@ from serving_kit.server.ports import HOST
 
 @dataclass(frozen=True)
 class ServerSpec:
-    """What one server serves. Equal specs: a running server can stand in for another.
+    """What one server serves. A running server with an equal spec can be used instead of another.
 
     Raises:
         ServerError: an option that the kit sets itself.

@@ -1,7 +1,7 @@
 """Start, wait for, find, and stop a Triton Inference Server.
 
-One class for every way to a server; the launchers know the ways. Whichever it is, a supervisor
-process (``supervisor``) owns it, so that nothing of it outlives its owner.
+One class for every way of starting a server; the launchers implement the ways. In each case a
+supervisor process (``supervisor``) owns the server, so that nothing outlives its owner.
 """
 
 import contextlib
@@ -30,20 +30,20 @@ _outliving: dict[Path, subprocess.Popen] = {}
 class TritonServer(RunningServer):
     """One Triton Inference Server; use it in a ``with`` block, or start() and stop().
 
-    By itself it ends with the process that started it. A detached one goes on, for other
-    notebooks and commands, until it is stopped.
+    By default it ends with the process that started it. A detached server keeps running, for
+    other notebooks and commands, until it is stopped.
 
     Args:
         model_repository: the folder of models to serve.
         http_port: port of HTTP; a free one is picked when left out.
         grpc_port: port of gRPC; likewise.
         metrics_port: port of the Prometheus metrics; likewise.
-        usual_ports: whether ports left out are 8000, 8001 and 8002 where these are free; so they
-            are for a detached server.
-        detached: whether it goes on when this process ends. If one that serves the same
-            repository in the same way is running already, start() takes that one.
+        usual_ports: whether ports left out are 8000, 8001 and 8002 if these are free; this is
+            the default for a detached server.
+        detached: whether it keeps running when this process ends. If one that serves the same
+            repository with the same settings is already running, start() uses that one.
         ready_timeout: seconds that loading all models may take.
-        log_file: where Triton's log goes and stays; when left out, it goes with the server.
+        log_file: a file that keeps Triton's log; when left out, the log is removed with the server.
         settings: ``models``, ``mode``, ``image``, ``address``, ``model_control``,
             ``shared_memory``, ``json``, ``options``: see ``ServerSpec``.
     """
@@ -79,7 +79,7 @@ class TritonServer(RunningServer):
 
     @functools.cached_property
     def choice(self) -> Choice:
-        """Which way it is served on this machine, and why.
+        """How it is served on this machine, and why.
 
         Raises:
             ServerError: see ``choose``.
@@ -88,7 +88,7 @@ class TritonServer(RunningServer):
 
     @property
     def launcher(self) -> Launcher:
-        """The way in which it is served."""
+        """The launcher that started it."""
         return launcher_for(self.spec, self.choice.engine)
 
     def start(self) -> "TritonServer":
@@ -97,13 +97,13 @@ class TritonServer(RunningServer):
         In a notebook it first stops what the same cell started when it was run before.
 
         Raises:
-            ServerError: it cannot work here, died, or was not ready in time. Nothing is left
+            ServerError: it cannot run here, died, or was not ready in time. Nothing is left
                 behind.
         """
         if not self.detached:
             cells.begin(self)
         if self.run_dir:
-            raise ServerError(f"this server is already running, on {self.url}; stop() it first")
+            raise ServerError(f"this server is already running, on {self.url}; call stop() first")
         if not self.model_repository.is_dir():
             raise ServerError(
                 f"{self.model_repository} is not a folder: expected a model repository"

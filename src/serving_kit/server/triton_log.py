@@ -1,4 +1,4 @@
-"""What Triton's log says about a start that failed, and about those that followed a crash."""
+"""What Triton's log says about a failed start, and about restarts after a crash."""
 
 import re
 

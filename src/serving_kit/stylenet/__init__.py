@@ -1,12 +1,12 @@
-"""The network of the course: its layers, the same laid out for CPUs, its weights and 26 styles.
+"""The network of the course: its layers, a layout for CPUs, its weights and 26 styles.
 
 - ``styles`` has the names of the styles, and ``style_weights``, which blends them;
 - ``network`` has StyleNet, the textbook's layers, which are the ones to read;
 - ``cpu_network`` computes the same from ``cpu_layers``, which OneFlow 0.9.0 runs 20 times as fast;
 - ``weights`` reads the file of all 26 styles.
 
-The networks are imported when they are first asked for, and OneFlow with them: clients need the
-names of the styles, and no OneFlow.
+The networks are imported when they are first asked for, and OneFlow with them: clients need only
+the names of the styles, not OneFlow.
 """
 
 import importlib

@@ -121,7 +121,7 @@ def block_places(step: Step, size: tuple[int, int]) -> np.ndarray:
 
 
 def buffer(array: np.ndarray, dtype: type = np.float32) -> flow.Tensor:
-    """Return a tensor to register as a buffer: what ``build()`` makes itself is not saved."""
+    """Return a tensor to register as a buffer: tensors made in ``build()`` are not saved."""
     return flow.tensor(np.ascontiguousarray(array, dtype))
 
 

@@ -1,4 +1,4 @@
-"""StyleNet laid out for the speed of OneFlow 0.9.0 on a CPU: the same weights, the same answers.
+"""StyleNet laid out for speed with OneFlow 0.9.0 on a CPU: the same weights, the same results.
 
 ``network.py`` is the network to read; this one computes the same with the layers of
 ``cpu_layers.py``, for pictures of one size.

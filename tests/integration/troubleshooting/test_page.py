@@ -45,11 +45,11 @@ PARTS = {
     "OneFlow's process died of": "after a trial that was left out",
     "the model is being unloaded": "a request that was under way as its model was unloaded",
     "not the fields of a ServerSpec:": "such a record is dropped",
-    "no response in HTTP from": "as with a server that does not answer",
+    "no response in HTTP from": "as with a server that does not respond",
     "has no attribute": "Python's own words",
     'a number of seconds above 0, such as "2.5"': "as with max_retries",
     '"true" or "false"': "as with max_retries",
-    "); is it running with this model, and ready?": "as with a server that does not answer",
+    "); is it running with this model, and ready?": "as with a server that does not respond",
     "is not host:port; write it like": "it says how to write it",
     "there is no protocol": "it says which there are",
     "pixels are too many for this format; use .png": "it says what to use",
@@ -158,11 +158,12 @@ ERROR_LINE = re.compile(
 
 
 #: What looks like one and is none: counters of lessons 08 and 10, the alerts that 10 prints, a
-#: source that 09 prints, and what the builder of demo.zip says in 12,
-#: which has tests of its own.
+#: source that 09 prints, a sentence that 05 cuts off, attempts that 07 counts, and what the builder
+#: of demo.zip says in 12, which has tests of its own.
 NO_ERROR = re.compile(
-    r"failed( so far)?: 0|requests failed|failed requests that|none failed|failed, say|"
-    r"Failed requests:|refused: (none|503)|refused \d+, Triton counted|has refused: |except |"
+    r"TritonModelException: \.\.\.|^attempt \d+: |failed( so far)?: 0|requests failed|failed, say|"
+    r"failed requests that|none failed|Failed requests:|"
+    r"or refused: |refused: (none|503)|refused \d+, Triton counted|has refused: |except |"
     r"nothing was built|^(info|warning|critical) +[A-Z]|No request has failed"
 )
 

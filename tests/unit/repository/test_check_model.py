@@ -13,7 +13,7 @@ HINT = 'for a saved OneFlow graph, write backend: "oneflow"'
     ("old", "new", "code", "line", "sentence"),
     [
         ('name: "net"', 'name: "nett"', "name", 1,
-         'the name is "nett", but the folder is called "net", and both must be the same; change o'),
+         'the name is "nett", but the folder is called "net", and they must match; change o'),
         ("max_batch_size", "max_batchsize", "config-unreadable", 3,
          'there is no field "max_batchsize" here; write "max_batch_size"'),
         ("max_batch_size: 1", "max_batch_size: -1", "max-batch-size", 3, "write 0 for no batches"),
@@ -23,7 +23,7 @@ HINT = 'for a saved OneFlow graph, write backend: "oneflow"'
         ('"oneflow"', '"OneFlow"', "backend", 2, 'no backend "OneFlow" in the kit\'s servers'),
         ('"oneflow"', '"onnxruntime"', "backend", 2, "write one of oneflow, python"),
         ("INPUT_0", "input_0", "tensor-name", 7,
-         "names the inputs input_0, but the graph has INPUT_0; use these names"),
+         "names the inputs input_0, but the graph has INPUT_0; use the graph's names"),
         ("FP32", "UINT8", "tensor-data-type", 8, "is TYPE_UINT8, but the graph has TYPE_FP32"),
         ("    data_type: TYPE_FP32\n", "", "tensor-data-type", 6, "INPUT_0 has no data_type"),
         ("[ 3, 8", "[ 1, 3, 8", "tensor-batch", 9,

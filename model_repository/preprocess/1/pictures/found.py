@@ -11,7 +11,7 @@ MOST_PARTS = 100_000
 
 
 class PictureError(ValueError):
-    """A picture that is not taken; the message goes on from "the picture"."""
+    """A picture that is not accepted; the message continues after "the picture"."""
 
 
 class TooManyPixelsError(PictureError):
@@ -67,14 +67,14 @@ def number(content: bytes | memoryview, place: int, size: int, order: str = "big
 
 def cut_off(kind: str) -> PictureError:
     """Return the error for a file that ends too early."""
-    return PictureError(f"is a {kind} that was cut off; expected a whole file")
+    return PictureError(f"is a {kind} that was cut off; expected a complete file")
 
 
 def damaged(kind: str, what: str) -> PictureError:
-    """Return the error for a file that is not as its format has it."""
+    """Return the error for a file that does not follow its format."""
     return PictureError(f"is a damaged {kind}: {what}; save or export it again")
 
 
 def too_many_parts(kind: str) -> PictureError:
-    """Return the error for a file that was made to keep us busy."""
-    return PictureError(f"is a {kind} with more than {MOST_PARTS:,} parts; expected some thousands")
+    """Return the error for a file that was made to waste our time."""
+    return PictureError(f"is a {kind} with more than {MOST_PARTS:,} parts; expected a few thousand")

@@ -56,7 +56,9 @@ def read(content: bytes) -> PictureFile:
             if not frame:
                 raise damaged("JPEG", "a scan precedes the frame")
             if scans > MOST_SCANS:
-                raise PictureError(f"is a JPEG with more than {MOST_SCANS} scans; expected ten")
+                raise PictureError(
+                    f"is a JPEG with more than {MOST_SCANS} scans; expected about ten"
+                )
         if marker == _EXIF and orientation is None and part[4:10] == b"Exif\0\0":
             orientation = read_orientation(bytes(part[4:]))
         if marker in _NEEDED:

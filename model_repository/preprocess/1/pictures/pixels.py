@@ -30,8 +30,8 @@ _TURNS: dict[int, Callable[[np.ndarray], np.ndarray]] = {
 def decode(content: bytes) -> np.ndarray:
     """Check a JPEG, PNG or WebP, and decode it.
 
-    Grey, 16-bit, palette and CMYK pictures become 8-bit colour; what is transparent is laid on
-    white; the picture is turned as its camera noted.
+    Grey, 16-bit, palette and CMYK pictures become 8-bit colour; transparent parts become
+    white; the picture is turned as its camera recorded.
 
     Returns:
         uint8 (H, W, 3), BGR as everywhere in OpenCV, 0 to 255.
@@ -95,7 +95,7 @@ def to_model(picture: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def recover_image(output: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Turn the model's answer into a picture of the size ``height`` x ``width``.
+    """Turn the model's output into a picture of the size ``height`` x ``width``.
 
     Args:
         output: float32 (1, 3, H, W), RGB, 0 to 255.

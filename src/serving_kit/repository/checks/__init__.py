@@ -1,4 +1,4 @@
-"""Every mistake in a model repository, and how to mend it, without starting Triton.
+"""Finds every mistake in a model repository, and says how to fix it, without starting Triton.
 
 ``check`` looks at the folders (``folders.py``), at each model by itself (``models.py``: its
 ``versions.py``, ``tensors.py``, saved ``graphs.py`` and ``python_models.py``), at ensembles
@@ -115,7 +115,7 @@ def _check_unique(models: list[ModelFolder]) -> Iterator[Finding]:
 
 
 def _check_gpus(models: list[ModelFolder], repository: Path) -> Iterator[Finding]:
-    """Check where models shall run, against the GPUs of this machine."""
+    """Compare where models are to run with the GPUs of this machine."""
     configs = [written for model in models for written in model.configs.values()]
     gpus = find_gpus() if any(wants_gpu(written) for written in configs) else ()
     waiting = []

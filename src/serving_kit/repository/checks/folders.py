@@ -65,7 +65,7 @@ class ModelFolder:
 
 
 def entries_of(folder: Path) -> list[Path]:
-    """Return what lies in a folder, in order; of a folder with very much in it, a part."""
+    """Return the entries of a folder, in order; only a part of a very large folder."""
     return sorted(itertools.islice(folder.iterdir(), MOST_ENTRIES))
 
 
@@ -224,7 +224,7 @@ def _config_that_triton_guesses(model: ModelFolder, entries: list[Path]) -> Mode
 
 
 def _missing_config(model: ModelFolder, entries: list[Path]) -> tuple[str, Path, str]:
-    """Return code, file and message for a folder that is no model."""
+    """Return code, file and message for a folder that is not a model."""
     if any((entry / CONFIG).is_file() for entry in entries):
         message = (
             f"has no {CONFIG}, but its folders have: this is a model repository itself; give it "

@@ -1,4 +1,4 @@
-"""A configuration against the saved graphs that it describes, by the rules of the backend."""
+"""Compares a configuration with the saved graphs that it describes, by the backend's rules."""
 
 from collections.abc import Iterator
 
@@ -15,7 +15,7 @@ FIELD_OF = {"order": "name", "batch": "dims", "size": "dims"}
 
 
 def check_graph(written: Written, model: ModelFolder) -> Iterator[Finding]:
-    """Hold the configuration against the graph of each version, with the backend's own rules."""
+    """Compare the configuration with the graph of each version, by the backend's own rules."""
     served = served_versions(written.config, model.versions)
     for version, reason in model.broken.items():
         yield Finding(

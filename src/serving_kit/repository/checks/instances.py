@@ -1,4 +1,4 @@
-"""Where a model is told to run, against the GPUs of this machine."""
+"""Compares where a model is to run with the GPUs of this machine."""
 
 from collections.abc import Iterator
 
@@ -12,7 +12,7 @@ from serving_kit.repository.config import CPU_CONFIG
 def check_instances(
     written: Written, has_cpu_variant: bool, gpus: tuple[Gpu, ...]
 ) -> Iterator[Finding]:
-    """Check where a model shall run.
+    """Check where a model is to run.
 
     Args:
         written: the configuration.

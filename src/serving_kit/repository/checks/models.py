@@ -47,8 +47,8 @@ def _check_name(written: Written) -> Iterator[Finding]:
     if name not in ("", written.model):  # without a name, the folder's counts
         yield written.error(
             "name",
-            f'the name is "{name}", but the folder is called "{written.model}", and both must be '
-            "the same; change one of them",
+            f'the name is "{name}", but the folder is called "{written.model}", and they '
+            "must match; change one of them",
             "name",
         )
 

@@ -36,7 +36,7 @@ def check_tensors(written: Written) -> Iterator[Finding]:
             elif any(size < 1 and size != -1 for size in tensor.dims):
                 sentence = (
                     f"{who} has dims {list(tensor.dims)}, but each must be 1 or more, or -1 for "
-                    "any size; mend them"
+                    "any size; correct them"
                 )
                 yield written.error("tensor-dims", sentence, kind, i, "dims")
             elif tensor.HasField("reshape"):

@@ -4,8 +4,8 @@
 types that ``declarations.h`` has; they are called by their own names. These modules have what every
 program around them needs:
 
-- ``calls``: ``check`` makes an error of Triton's a ServerError, ``owned`` deletes what was created
-  when nothing refers to it any more, ``message`` reads Triton's JSON;
+- ``calls``: ``check`` turns an error of Triton into a ServerError, ``owned`` deletes an object when
+  nothing refers to it any more, ``message`` reads Triton's JSON;
 - ``requests``: ``send`` sends a request and waits, ``outputs`` copies what came;
 - ``folder``: a ``RunFolder`` has the server's files, and is cleaned up after this process, however
   that ends.

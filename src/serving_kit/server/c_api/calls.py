@@ -58,7 +58,7 @@ def _opens(path: Path) -> bool:
 
 
 def check(error: CData) -> None:
-    """Raise the error that a function of the C API returned; NULL is none.
+    """Raise the error that a function of the C API returned; NULL means no error.
 
     Raises:
         ServerError: what Triton says, in one sentence.
@@ -80,12 +80,12 @@ def sentence_of(error: CData) -> str:
 
 
 def text_of(characters: CData) -> str:
-    """Return a text of C, which ends with a zero."""
+    """Return a C string, which ends with a zero, as text."""
     return ffi.string(characters).decode(errors="replace")
 
 
 def owned(create: Callable, *arguments: object) -> CData:
-    """Create an object of Triton's, which is deleted when nothing refers to it any more.
+    """Create a Triton object, which is deleted when nothing refers to it any more.
 
     ``ffi.release`` deletes it at once; after that it must not be used.
 

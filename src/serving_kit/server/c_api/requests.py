@@ -34,7 +34,7 @@ class _Exchange:
         self.is_complete = False
 
     def finish(self, *, is_complete: bool = False, is_released: bool = False) -> None:
-        """Let go of what is not needed any more; the callbacks come in any order."""
+        """Release what is no longer needed; the callbacks come in any order."""
         self.is_complete |= is_complete
         if is_released:
             self.needs = None
@@ -120,7 +120,7 @@ def outputs(response: CData) -> dict[str, np.ndarray]:
     """Return copies of a response's tensors of numbers, by name; delete the response.
 
     Raises:
-        ServerError: it is an error of Triton's or of the model.
+        ServerError: it is an error of Triton or of the model.
     """
     lib, count = library(), ffi.new("uint32_t *")
     try:

@@ -1,4 +1,4 @@
-"""Keep one Triton Inference Server alive for exactly as long as it is wanted.
+"""Keeps one Triton Inference Server alive for exactly as long as it is needed.
 
 ``triton.TritonServer`` starts this folder by its path, as a process of its own, and holds the
 other end of its standard input. The package imports the standard library only: it has to outlive

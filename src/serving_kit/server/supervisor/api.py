@@ -1,4 +1,4 @@
-"""What Triton's command line tells about its API, and what the API tells about Triton."""
+"""What Triton's command line says about its API, and what the API says about Triton."""
 
 import contextlib
 import json

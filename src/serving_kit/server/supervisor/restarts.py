@@ -31,7 +31,7 @@ def announce(end: str, restarts: int, pause: float | None) -> str:
     """Say what follows an end: ``restarts`` counts all starts but the first, this one included."""
     if pause is None:
         ends = len(PAUSES) + 1
-        return f"{end}, its {ordinal(ends)} end within {WINDOW_SECONDS} s; not started again"
+        return f"{end}, the {ordinal(ends)} time within {WINDOW_SECONDS} s; not started again"
     when = f" in {pause:.0f} s" if pause else ""
     return f"{end}; started again{when} ({ordinal(restarts)} time)"
 

@@ -22,7 +22,7 @@ LOOK_SECONDS = 0.25
 #: taken note of it.
 DEAD_SECONDS = 0.25
 #: Triton fails to load a model whose process dies meanwhile, which takes up to three seconds. For
-#: the first message of a process it waits without a limit, and so for ever if that dies before.
+#: the first message of a process it waits without a limit, and so forever if that dies before.
 HANG_SECONDS = 5
 LOAD_SECONDS = 600
 #: Triton 2.51 keeps a model of which a request failed for a dead process, with all its other
@@ -55,7 +55,7 @@ class Stubs:
         self._count = 0
 
     def look(self) -> None:
-        """Load a model again whose process died; end a Triton that waits for one for ever."""
+        """Load a model again whose process died; end a Triton that waits for one forever."""
         now, children = time.monotonic(), set(children_of(self._triton))
         dead = set(filter(self._is_dead, children))
         # The number of a process that is gone may be given again.
