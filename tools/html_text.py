@@ -19,6 +19,8 @@ from pygments.util import ClassNotFound
 DESIGN = Path(__file__).resolve().parent / "html"
 #: The richest form of an output comes first.
 PICTURES = ("image/svg+xml", "image/png", "image/jpeg")
+#: Of a printed table, in characters. Longer lines are prose, such as what a check found.
+WIDEST_TABLE = 100
 
 
 class Renderer(mistune.HTMLRenderer):
@@ -89,6 +91,13 @@ def last_picture(notebook: nbformat.NotebookNode) -> str | None:
     return pictures[-1] if pictures else None
 
 
+def has_columns(text: str) -> bool:
+    """Say whether a cell printed a table; a narrow screen scrolls it and wraps all else."""
+    lines = text.splitlines()
+    aligned = [line for line in lines if re.search(r"\S {2,}\S", line)]
+    return len(aligned) > 1 and max(map(len, lines)) <= WIDEST_TABLE
+
+
 @cache
 def templates() -> jinja2.Environment:
     """Return the templates in ``tools/html/``, with the functions that they use."""
@@ -104,6 +113,7 @@ def templates() -> jinja2.Environment:
         "alt": alternative_text,
         "ansi": lambda text: Markup(ansi2html(text)),
         "colour": colour,
+        "has_columns": has_columns,
         "inline": inline,
         "markdown": lambda text: Markup(markdown(text)),
         "picture": picture_of,

@@ -181,6 +181,23 @@ def test_outputs_are_shown_and_code_in_them_is_text(repository, built):
     assert cell.img["src"] == f"data:image/png;base64,{PNG}"
 
 
+@pytest.mark.parametrize(
+    ("printed", "classes"),
+    [
+        ("first call  5904 ms\nlater        1913 ms\n", ["output", "aligned"]),
+        ("04.1  Not yet: one line of prose\n", ["output"]),
+        ("check:  " + 99 * "a" + "\nTriton:  b\n", ["output"]),
+    ],
+)
+def test_a_printed_table_is_told_from_lines_that_a_phone_wraps(repository, built, printed, classes):
+    write_lesson(repository, "00_begin", "Begin", pictures={"image/png": PNG})
+    path = repository / "notebooks/00_begin.ipynb"
+    notebook = nbformat.read(path, as_version=4)
+    notebook.cells[2].outputs[0].text = printed
+    nbformat.write(notebook, path)
+    assert built("notebooks/00_begin.html").select_one(".output")["class"] == classes
+
+
 def test_the_landing_page_has_a_card_for_each_lesson(repository, built):
     write_lesson(repository, "00_begin", "Begin", pictures={"image/png": PNG, "image/jpeg": JPEG})
     page = built("index.html")

@@ -16,8 +16,8 @@ from serving_kit.repository.config_text import parse_config
 
 HINTS = {
     1: (
-        "Four lines hold one mistake each. Which field, which type and which size in the text "
-        "differ from those of section 2? And which hardware does the exercise name?",
+        "Three lines hold the four mistakes. Which field, which type and which dims differ from "
+        "those of section 2? And which hardware does the exercise name?",
         "The names are max_batch_size and TYPE_FP32. With max_batch_size above 0, Triton itself "
         "puts the batch in front of dims.",
         "Of the input, write dims: [ 3, 128, 128 ]. The group for a machine without a GPU is "

@@ -17,7 +17,7 @@ HINT = 'for a saved OneFlow graph, write backend: "oneflow"'
         ("max_batch_size", "max_batchsize", "config-unreadable", 3,
          'there is no field "max_batchsize" here; write "max_batch_size"'),
         ("max_batch_size: 1", "max_batch_size: -1", "max-batch-size", 3, "write 0 for no batches"),
-        ('backend: "oneflow"\n', "", "backend", 0, f"is missing (there is none); {HINT}"),
+        ('backend: "oneflow"\n', "", "backend", 0, f"is missing; {HINT}"),
         ("backend:", "platform:", "backend", 2, f'(platform: "oneflow" names none); {HINT}'),
         ('"oneflow"', '"onflow"', "backend", 2, 'which have oneflow and python; write "oneflow"'),
         ('"oneflow"', '"OneFlow"', "backend", 2, 'no backend "OneFlow" in the kit\'s servers'),

@@ -58,11 +58,10 @@ def _check_backend(written: Written) -> Iterator[Finding]:
     if config.platform == ENSEMBLE or config.HasField("ensemble_scheduling"):
         return
     if not config.backend:
-        found = f'platform: "{config.platform}" names none' if config.platform else "there is none"
+        found = f' (platform: "{config.platform}" names none)' if config.platform else ""
         yield written.error(
             "backend",
-            f"the backend is missing ({found}); for a saved OneFlow graph, write "
-            'backend: "oneflow"',
+            f'the backend is missing{found}; for a saved OneFlow graph, write backend: "oneflow"',
             "platform",
         )
     elif config.backend not in BACKENDS:
