@@ -19,6 +19,8 @@ from pygments.util import ClassNotFound
 DESIGN = Path(__file__).resolve().parent / "html"
 #: The richest form of an output comes first.
 PICTURES = ("image/svg+xml", "image/png", "image/jpeg")
+#: An output with longer lines is text, and is wrapped even if it has a few wide gaps.
+LONGEST_ROW = 100
 
 
 class Renderer(mistune.HTMLRenderer):
@@ -82,6 +84,13 @@ def alternative_text(output: nbformat.NotebookNode) -> str:
     return next((each["alt"] for each in output.metadata.values() if "alt" in each), "")
 
 
+def is_aligned(text: str) -> bool:
+    """Tell whether a text has columns or indented lines, which wrapping would destroy."""
+    lines = text.splitlines()
+    spaced = [line for line in lines if "  " in line.rstrip()]
+    return len(spaced) > 1 and max(map(len, lines)) <= LONGEST_ROW
+
+
 def last_picture(notebook: nbformat.NotebookNode) -> str | None:
     """Return what a lesson comes to: the last picture in its outputs; None without any."""
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]
@@ -101,6 +110,7 @@ def templates() -> jinja2.Environment:
         keep_trailing_newline=True,
     )
     environment.filters |= {
+        "aligned": is_aligned,
         "alt": alternative_text,
         "ansi": lambda text: Markup(ansi2html(text)),
         "colour": colour,
@@ -133,8 +143,16 @@ def slug_of(heading: str) -> str:
     return re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
 
 
+def keep_dashes(code: Tag) -> None:
+    """Let no line end within the dashes of an option, as in ``-`` and ``v`` on the next line."""
+    html = re.sub(r"(?<!\S)(-{1,2}\w)", r'<span class="dash">\1</span>', code.decode_contents())
+    if "dash" in html:
+        code.clear()
+        code.append(soup(html))
+
+
 def finish(body: BeautifulSoup) -> tuple[list[tuple[str, str]], dict[str, str]]:
-    """Give a page's headings anchors, its tables room to scroll, its solutions colours.
+    """Give headings anchors, tables room to scroll, options whole dashes, solutions colours.
 
     Returns:
         The anchor and the text of each second heading; and all anchors of the page, by the form in
@@ -158,6 +176,9 @@ def finish(body: BeautifulSoup) -> tuple[list[tuple[str, str]], dict[str, str]]:
         heading.append(link)
     for table in tags(body, "table"):
         table.wrap(body.new_tag("div", attrs={"class": "table"}))
+    for code in tags(body, "code"):
+        if code.string and not code.find_parent("pre"):
+            keep_dashes(code)
     for details in tags(body, "details"):
         if details.summary and details.summary.get_text().startswith("Exercise"):
             for code in tags(details, "pre"):

@@ -181,6 +181,24 @@ def test_outputs_are_shown_and_code_in_them_is_text(repository, built):
     assert cell.img["src"] == f"data:image/png;base64,{PNG}"
 
 
+def test_columns_are_not_wrapped_and_long_lines_are(repository, built):
+    path = repository / "notebooks/00_begin.ipynb"
+    notebook = nbformat.read(path, as_version=4)
+    table, error = "what  took\nthis   1.0\n", "400  a\n400  b " + "and so on " * 10
+    for text in (table, error, "two words\n"):
+        notebook.cells[2].outputs.append(nbformat.v4.new_output("stream", text=text))
+    nbformat.write(notebook, path)
+    aligned = built("notebooks/00_begin.html").select(".aligned")
+    assert [output.get_text() for output in aligned] == [table]
+
+
+def test_no_line_ends_within_the_dashes_of_an_option(repository, built):
+    write_lesson(repository, "00_begin", "Begin", "`run -v$(pwd):/a --rm`, `<b> - c`, `a-b`.")
+    codes = built("notebooks/00_begin.html").article.find_all("code")
+    assert [code.get_text() for code in codes[-3:]] == ["run -v$(pwd):/a --rm", "<b> - c", "a-b"]
+    assert [dash.string for code in codes for dash in code.select(".dash")] == ["-v", "--r"]
+
+
 def test_the_landing_page_has_a_card_for_each_lesson(repository, built):
     write_lesson(repository, "00_begin", "Begin", pictures={"image/png": PNG, "image/jpeg": JPEG})
     page = built("index.html")
