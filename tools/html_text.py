@@ -143,8 +143,16 @@ def slug_of(heading: str) -> str:
     return re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
 
 
+def keep_dashes(code: Tag) -> None:
+    """Let no line end within the dashes of an option, as in ``-`` and ``v`` on the next line."""
+    html = re.sub(r"(?<!\S)(-{1,2}\w)", r'<span class="dash">\1</span>', code.decode_contents())
+    if "dash" in html:
+        code.clear()
+        code.append(soup(html))
+
+
 def finish(body: BeautifulSoup) -> tuple[list[tuple[str, str]], dict[str, str]]:
-    """Give a page's headings anchors, its tables room to scroll, its solutions colours.
+    """Give headings anchors, tables room to scroll, options whole dashes, solutions colours.
 
     Returns:
         The anchor and the text of each second heading; and all anchors of the page, by the form in
@@ -168,6 +176,9 @@ def finish(body: BeautifulSoup) -> tuple[list[tuple[str, str]], dict[str, str]]:
         heading.append(link)
     for table in tags(body, "table"):
         table.wrap(body.new_tag("div", attrs={"class": "table"}))
+    for code in tags(body, "code"):
+        if code.string and not code.find_parent("pre"):
+            keep_dashes(code)
     for details in tags(body, "details"):
         if details.summary and details.summary.get_text().startswith("Exercise"):
             for code in tags(details, "pre"):

@@ -198,6 +198,13 @@ def test_a_printed_table_is_told_from_lines_that_a_phone_wraps(repository, built
     assert built("notebooks/00_begin.html").select_one(".output")["class"] == classes
 
 
+def test_no_line_ends_within_the_dashes_of_an_option(repository, built):
+    write_lesson(repository, "00_begin", "Begin", "`run -v$(pwd):/a --rm`, `<b> - c`, `a-b`.")
+    codes = built("notebooks/00_begin.html").article.find_all("code")
+    assert [code.get_text() for code in codes[-3:]] == ["run -v$(pwd):/a --rm", "<b> - c", "a-b"]
+    assert [dash.string for code in codes for dash in code.select(".dash")] == ["-v", "--r"]
+
+
 def test_the_landing_page_has_a_card_for_each_lesson(repository, built):
     write_lesson(repository, "00_begin", "Begin", pictures={"image/png": PNG, "image/jpeg": JPEG})
     page = built("index.html")
