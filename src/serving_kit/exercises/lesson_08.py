@@ -189,7 +189,7 @@ def _check_flood(said: Counter) -> None:
         raise NotYet(f"Triton loads it, but responds: {strange[0]}")
     if said["answered"] == AT_ONCE:
         raise NotYet(
-            f"all {AT_ONCE} requests were answered, the last after {AT_ONCE * SECONDS:g} s; nobody "
+            f"all {AT_ONCE} requests were answered, the last after {AT_ONCE * SECONDS:g} s; none "
             "was refused."
         )
 
