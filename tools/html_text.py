@@ -82,6 +82,11 @@ def alternative_text(output: nbformat.NotebookNode) -> str:
     return next((each["alt"] for each in output.metadata.values() if "alt" in each), "")
 
 
+def has_columns(text: str) -> bool:
+    """Say whether lines of an output are set in columns, which must not be broken."""
+    return len(re.findall(r"\S {2,}\S", text)) > 1
+
+
 def last_picture(notebook: nbformat.NotebookNode) -> str | None:
     """Return what a lesson comes to: the last picture in its outputs; None without any."""
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]
@@ -104,6 +109,7 @@ def templates() -> jinja2.Environment:
         "alt": alternative_text,
         "ansi": lambda text: Markup(ansi2html(text)),
         "colour": colour,
+        "has_columns": has_columns,
         "inline": inline,
         "markdown": lambda text: Markup(markdown(text)),
         "picture": picture_of,
