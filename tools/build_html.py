@@ -39,6 +39,8 @@ from html_text import (
 from lesson_table import Lesson, read_lesson
 
 ROOT = Path(__file__).resolve().parent.parent
+#: Where a learner begins; first among the pages to read.
+START = "notebooks/README.md"
 #: What a page shows of a folder: text that people wrote.
 SHOWN_OF_FOLDERS = {".md", ".mmd", ".pbtxt", ".py", ".sh", ".toml", ".yaml", ".yml"}
 
@@ -226,6 +228,7 @@ def build(root: Path, folder: Path) -> list[Page]:
         connect(root, page, pages)
     lessons = [page for page in pages.values() if page.lesson]
     docs = [page for page in pages.values() if page.source.endswith(".md")]
+    docs.sort(key=lambda page: page.source != START)  # that one first, the rest as they are
     written = {"style.css": (DESIGN / "style.css").read_text()}
     for page in pages.values():
         place = lessons.index(page) if page.lesson else None
@@ -242,6 +245,7 @@ def build(root: Path, folder: Path) -> list[Page]:
     written["index.html"] = fill(
         "index.html",
         title=readme.title,
+        start=pages.get(START),
         hero=readme.body.img["src"],
         hero_text=readme.body.img["alt"],
         lessons=[(page, last_picture(nbformat.read(root / page.source, 4))) for page in lessons],

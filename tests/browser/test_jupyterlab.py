@@ -162,3 +162,5 @@ def test_links_of_the_lessons_lead_to_files_that_jupyterlab_shows(kit, page):
         )
         page.locator(".jp-MarkdownViewer a", has_text="docs/teaching.md").click()
         page.locator(".jp-MarkdownViewer h1", has_text="Teach with this course").wait_for()
+        # Nothing lies over the lesson, such as the question whether to fetch Jupyter's news.
+        assert page.locator(".Toastify__toast").count() == 0

@@ -8,6 +8,7 @@ from bs4 import BeautifulSoup
 
 import build_html
 from build_html import CourseError, build
+from html_text import has_columns
 
 OPENING = """# {title}
 
@@ -219,6 +220,22 @@ def test_the_landing_page_has_a_card_for_each_lesson(repository, built):
     assert page.select_one(".hero img")["src"].startswith("data:image/svg+xml;base64,")
     assert [small.string for small in page.select(".docs small")] == ["README.md", "docs/guide.md"]
     assert page.select_one(".docs p").string == "It is short."
+
+
+def test_the_start_page_is_first_of_what_is_to_read(repository, built):
+    (repository / "notebooks/README.md").write_text("# The course\n\nIt begins here.\n")
+    write_lesson(repository, "00_begin", "Begin", "[start](README.md)")
+    page = built("index.html")
+    assert page.select_one(".start a")["href"] == "notebooks/README.html"
+    assert page.select_one(".docs a")["href"] == "notebooks/README.html"
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [("size   ms\n  64  2.0\n", True), ("01.1  Not yet: a sentence.\n", False)],
+)
+def test_columns_of_an_output_are_not_broken(text, kept):
+    assert has_columns(text) is kept
 
 
 def test_lessons_are_a_chain(built):
