@@ -74,7 +74,7 @@ class Machine:
     waiting: float = 0.0
 
     def program(self, name: str, seconds: float) -> Callable:
-        """Return a function that orders so many seconds of work."""
+        """Return a function that submits so many seconds of work."""
 
         def run() -> "Result":
             self.waiting += seconds * (1 + self.drift * len(self.ran))
@@ -83,7 +83,7 @@ class Machine:
             if len(self.ran) == self.interrupted[0]:
                 self.waiting += self.interrupted[1]
             self.ran.append(name)
-            self.now += 1e-6  # to order the work
+            self.now += 1e-6  # to submit the work
             return Result(self)
 
         return run
@@ -100,7 +100,7 @@ class Result:
     machine: Machine
 
     def numpy(self) -> float:
-        """Wait for all that was ordered."""
+        """Wait for all that was submitted."""
         self.machine.now += self.machine.waiting
         self.machine.waiting = 0.0
         return 0.0
