@@ -187,4 +187,4 @@ def _who(asked: list[int], expected: list[int]) -> str:
     def listed(numbers: list[int]) -> str:
         return ", ".join(str(number + 1) for number in numbers) or "none"
 
-    return f"you asked server {listed(asked)}; expected server {listed(expected)}"
+    return f"you tried server {listed(asked)}; expected server {listed(expected)}"
