@@ -8,7 +8,6 @@ from bs4 import BeautifulSoup
 
 import build_html
 from build_html import CourseError, build
-from html_text import has_columns
 
 OPENING = """# {title}
 
@@ -228,14 +227,6 @@ def test_the_start_page_is_first_of_what_is_to_read(repository, built):
     page = built("index.html")
     assert page.select_one(".start a")["href"] == "notebooks/README.html"
     assert page.select_one(".docs a")["href"] == "notebooks/README.html"
-
-
-@pytest.mark.parametrize(
-    ("text", "kept"),
-    [("size   ms\n  64  2.0\n", True), ("01.1  Not yet: a sentence.\n", False)],
-)
-def test_columns_of_an_output_are_not_broken(text, kept):
-    assert has_columns(text) is kept
 
 
 def test_lessons_are_a_chain(built):
