@@ -84,11 +84,6 @@ def alternative_text(output: nbformat.NotebookNode) -> str:
     return next((each["alt"] for each in output.metadata.values() if "alt" in each), "")
 
 
-def has_columns(text: str) -> bool:
-    """Say whether lines of an output are set in columns, which must not be broken."""
-    return len(re.findall(r"\S {2,}\S", text)) > 1
-
-
 def last_picture(notebook: nbformat.NotebookNode) -> str | None:
     """Return what a lesson comes to: the last picture in its outputs; None without any."""
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]
