@@ -125,6 +125,7 @@ def read_pages(root: Path) -> dict[str, Page]:
     """
     lessons = [path.relative_to(root) for path in sorted((root / "notebooks").glob("*.ipynb"))]
     docs = [path.relative_to(root) for path in sorted((root / "docs").rglob("*.md"))]
+    docs = [path for path in docs if ".ipynb_checkpoints" not in path.parts]  # JupyterLab's copies
     waiting = deque(path.as_posix() for path in (*lessons, Path("README.md"), *docs))
     pages: dict[str, Page | None] = {}
     while waiting:

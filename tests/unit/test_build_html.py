@@ -229,6 +229,13 @@ def test_the_start_page_is_first_of_what_is_to_read(repository, built):
     assert page.select_one(".docs a")["href"] == "notebooks/README.html"
 
 
+def test_copies_that_jupyterlab_made_are_no_pages(repository, built):
+    copy = repository / "docs/.ipynb_checkpoints/guide-checkpoint.md"
+    copy.parent.mkdir()
+    copy.write_text("# Guide\n\n[nowhere](none.md)\n")
+    assert len(built("index.html").select(".docs li")) == 2
+
+
 def test_lessons_are_a_chain(built):
     steps = {}
     for name in ("00_begin", "01_go_on"):
