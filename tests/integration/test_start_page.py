@@ -77,7 +77,7 @@ def test_marks_are_read_from_notebooks_that_were_handed_in(tmp_path):
 def test_the_cheat_sheet_from_the_module_to_the_response(tmp_path, monkeypatch):
     """Its code, as it stands there, with a network, an address and smaller pictures put in."""
     graph, request = (block for block in blocks("python"))
-    (config,) = blocks("proto")
+    (config,) = blocks("pbtxt")
     monkeypatch.chdir(tmp_path)
     folder = tmp_path / "model_repository" / "my_model"
     (folder / "1").mkdir(parents=True)

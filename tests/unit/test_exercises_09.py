@@ -46,7 +46,7 @@ def test_instances(verdict):
         (lambda ms, n: instances(ms, n, math.floor), "preprocess gets 0: nothing would be done"),
         (
             lambda ms, n: instances(ms, n, lambda x: max(1, math.floor(x))),
-            "fast_neural_style gets 2, which can do 22.2 a second: the queue grows for ever",
+            "fast_neural_style gets 2, which can do 22.2 a second: the queue grows forever",
         ),
         (
             lambda ms, n: dict.fromkeys(ms, math.ceil(n * max(ms.values()) / 1000)),

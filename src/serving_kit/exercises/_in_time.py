@@ -1,4 +1,4 @@
-"""Running a function of a learner that waits for a server, and may wait for ever."""
+"""Running a function of a learner that waits for a server, and may wait forever."""
 
 import queue
 import threading

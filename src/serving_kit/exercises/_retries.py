@@ -21,7 +21,7 @@ GROWTH = 1.5
 
 
 class _Stop(BaseException):
-    """Ends a function that would go on for ever, through whatever it catches."""
+    """Ends a function that would go on forever, through whatever it catches."""
 
 
 class _Server:
@@ -120,7 +120,7 @@ def _check_gives_up_at_once(function: Callable, error: Callable[[], Exception]) 
     if len(server.attempts) > 1:
         raise NotYet(f"{told} was tried {len(server.attempts)} times; what is its status()?")
     if raised is None:
-        raise NotYet(f"{told} was swallowed; raise it, so that somebody can mend the request.")
+        raise NotYet(f"{told} was swallowed; raise it, so that somebody can fix the request.")
 
 
 def _check_outage(function: Callable, error: Callable[[], Exception]) -> None:

@@ -40,7 +40,7 @@ HINTS = {
         "Three things are wrong with the first try: what else lies in a model's folder, how texts "
         "are sorted, and when the new folder becomes visible.",
         "Compare int(path.name) of those whose name.isdecimal(). Let save write to a temporary "
-        "folder in model whose name is no number; rename it when it is complete.",
+        "folder in model whose name is not a number; rename it when it is complete.",
         'with tempfile.TemporaryDirectory(dir=model, prefix=".partial-") as scratch: make '
         '"new" in it, save to "new" / "model", then rename "new" to model / str(version).',
     ),

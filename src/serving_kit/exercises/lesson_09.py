@@ -67,7 +67,7 @@ def _check_number(step: str, found: object, wanted: int, ms: float, per_second: 
         raise NotYet(f"{said}: nothing would be done.")
     if found < wanted:
         can = found * 1000 / ms
-        raise NotYet(f"{said}, which can do {can:.1f} a second: the queue grows for ever.")
+        raise NotYet(f"{said}, which can do {can:.1f} a second: the queue grows forever.")
     raise NotYet(f"{said}; {wanted} can keep up.")
 
 

@@ -28,8 +28,8 @@ def load_tested(project: Project) -> str:
     if not report.get(settings):
         measured = "; ".join(report) or "nothing"
         raise Missing(
-            f"{REPORT} has {measured}, but config.pbtxt says {settings}; serve it again so, and "
-            "run python load_test.py"
+            f"{REPORT} has {measured}, but config.pbtxt says {settings}; serve it again, "
+            "and run python load_test.py"
         )
     best = max(report[settings], key=lambda load: load["rate"])
     return f"{best['rate']:.0f} rows/s with {best['concurrency']} requests at once; {settings}"
