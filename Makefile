@@ -55,7 +55,7 @@ test: env ## run every test, the notebooks among them
 .PHONY: test-long
 test-long: env ## run the long tests: many starts, kills, requests and graphs
 	@$(PYTHON) -m serving_kit models
-	@$(PYTHON) -m pytest -n 3 --dist loadscope --no-loadscope-reorder -m long
+	@$(PYTHON) -m pytest -n 4 --dist loadscope --no-loadscope-reorder -m long
 
 .PHONY: image
 image: ## build the kit's Docker images, oneflow-serving-kit and oneflow-serving-kit-gateway

@@ -423,7 +423,7 @@ def test_all_files_go_after_a_while_at_ctrl_c_and_after_a_kill(make_demo, page):
 @pytest.mark.parametrize(
     ("option", "said"),
     [
-        ({"DEMO_PORT": "many"}, "DEMO_PORT and DEMO_KEEP_SECONDS are numbers"),
+        ({"DEMO_PORT": "many"}, "DEMO_PORT and DEMO_KEEP_SECONDS must be numbers"),
         ({"DEMO_HOST": "192.0.2.1"}, "cannot listen on 192.0.2.1"),
     ],
 )

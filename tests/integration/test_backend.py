@@ -78,12 +78,12 @@ BROKEN = {
     ),
     "missing variable": (
         lambda model: (model / "1" / "model" / "module.b" / "out").unlink(),
-        "module.b/out is missing: the graph has a variable module.b, float32 [3]; copy the folder",
+        "module.b/out is missing: the graph has a variable module.b, float32 [3]; copy the whole",
     ),
     "an operator that OneFlow does not have": (
         lambda model: misspell(model / "1" / "model" / "model.mlir"),
         "OneFlow's process died while it loaded the graph: OneFlow 0.9.0 does not know the "
-        "operator sigmoidal, or not as the graph has it; was",
+        "operator sigmoidal, or not in the form that the graph uses; was",
     ),
     "wrong dims": (
         lambda model: edit(model, "[ 3 ]", "[ 4 ]"),

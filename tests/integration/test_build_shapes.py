@@ -97,7 +97,7 @@ def test_a_graph_with_all_that_is_served_in_order_with_its_warning(strange, empt
         for i, array in enumerate(right(x[row : row + 1], other[row : row + 1])):
             assert np.allclose(found[f"OUTPUT_{i}"][row : row + 1], array, atol=1e-3)
     log = empty_model.log()
-    assert "the graph was traced in training mode (m.norm (BatchNorm)), so its responses" in log
+    assert "the graph was traced in training mode (m.norm (BatchNorm)), so its outputs" in log
     assert (
         "in build(), INPUT_0 is 'image_2', INPUT_1 is 'image_1', OUTPUT_0 is 'y_9', "
         "OUTPUT_1 is 'x_1', OUTPUT_4 is 'ones'"

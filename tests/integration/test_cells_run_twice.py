@@ -1,9 +1,10 @@
-"""A learner runs cells again: each twice in a row, and the lesson once more from its middle.
+"""A learner runs cells again: each twice in a row, and a section once more when the lesson is done.
 
 What cells print is not compared here, only that none fails: strict nbval compares a first run.
 """
 
 import contextlib
+import itertools
 import re
 
 import psutil
@@ -20,21 +21,21 @@ CLEAN_UP = "## Clean up"
 
 
 def parts(notebook):
-    """Return the numbers of the code cells: of the first half, the second, and the clean-up.
+    """Return the numbers of the code cells: all but the clean-up, a section of them, the clean-up.
 
-    The second half begins with a section, whose heading stands before its cells.
+    The section is the one nearest to the middle: a learner goes back to its heading.
     """
     numbers = [n for n, cell in enumerate(notebook.cells) if cell.cell_type == "code"]
     headings = [
         n
         for n, cell in enumerate(notebook.cells)
-        if cell.cell_type == "markdown" and re.search(r"^## \d", cell.source, re.M)
+        if cell.cell_type == "markdown" and re.search(r"^## \w", cell.source, re.M)
     ]
     end = next(n for n, cell in enumerate(notebook.cells) if CLEAN_UP in cell.source)
-    middle = min(headings, key=lambda n: abs(n - end / 2))
+    begin, after = min(itertools.pairwise(headings), key=lambda pair: abs(pair[0] - end / 2))
     return (
-        [n for n in numbers if n < middle],
-        [n for n in numbers if middle < n < end],
+        [n for n in numbers if n < end],
+        [n for n in numbers if begin < n < after],
         [n for n in numbers if n > end],
     )
 
@@ -58,9 +59,9 @@ def no_server_is_left():
 
 @pytest.mark.long
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
-def test_each_cell_runs_twice_and_the_lesson_again_from_its_middle(path):
+def test_each_cell_runs_twice_and_a_section_again_after_the_others(path):
     notebook = read(path)
-    first, second, clean_up = parts(notebook)
+    cells, section, clean_up = parts(notebook)
     client = NotebookClient(
         notebook, timeout=CELL_SECONDS, resources={"metadata": {"path": str(path.parent)}}
     )
@@ -73,11 +74,10 @@ def test_each_cell_runs_twice_and_the_lesson_again_from_its_middle(path):
                     client.execute_cell(cell, number)
 
     with client.setup_kernel():
-        run(first, times=2)
-        run(second, times=1)
-        once = len(servers())
-        run(second, times=2)
-        assert len(servers()) == once, "a second server runs"
+        run(cells, times=2)
+        before = len(servers())
+        run(section, times=1)
+        assert len(servers()) == before, "a second server runs"
         run(clean_up, times=2)
         assert servers() == []
 

@@ -136,7 +136,7 @@ def test_no_request_fails_while_versions_come_and_go(model, tiny, wait_until):
     with Clients(model, numbers, own, wanted) as clients:
         assert clients.next_answers() == ["1", "1", "1", "1"]
         assert (status(model, 1), status(model, 2)) == (200, 400)
-        for retries in range(1, 20, 2):
+        for retries in range(1, 12, 2):
             come_and_go(model, clients, retries, wait_until)
         check_metrics(model)
     assert clients.failures == []
