@@ -14,8 +14,12 @@ output [ { name: "OUTPUT_0" data_type: TYPE_FP32 dims: [ 4 ] label_filename: "la
 
 
 def call_main(project, script, *arguments, **changes):
-    """Call main() of a project's script, with some of its names changed."""
+    """Call main() of a project's script, with some of its names changed.
+
+    Python would take compiled code for that of a file which was changed within the same second.
+    """
     before = {name: sys.modules.pop(name, None) for name in MODULES}
+    writes_none, sys.dont_write_bytecode = sys.dont_write_bytecode, True
     sys.path.insert(0, str(project))
     try:
         spec = importlib.util.spec_from_file_location(script, project / f"{script}.py")
@@ -24,6 +28,7 @@ def call_main(project, script, *arguments, **changes):
         vars(module).update(changes)
         module.main(*arguments)
     finally:
+        sys.dont_write_bytecode = writes_none
         sys.path.remove(str(project))
         for name in MODULES:
             sys.modules.pop(name, None)

@@ -28,7 +28,9 @@ def project(exported, tmp_path):
 
 
 @pytest.fixture(autouse=True)
-def forgets_the_network():
+def reads_the_network_anew(monkeypatch):
+    """Also where a file was changed within the second in which Python would have compiled it."""
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
     yield
     sys.modules.pop("network", None)
 
