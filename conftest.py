@@ -1,6 +1,7 @@
 """What holds for every test: nothing is left behind, and how long each notebook takes is told."""
 
 import contextlib
+import functools
 import os
 import re
 import shutil
@@ -102,18 +103,29 @@ def is_worker(config):
 class ByFile(LoadScopeScheduling):
     """Gives each file to one worker, as its fixtures are made once; RUN_TWICE notebook by notebook.
 
+    Tests with Docker go to one worker together: one of them starts an engine of its own, which
+    changes the machine's packet filter.
+
     Notebooks that share files go to one worker together. (pytest-xdist 3.8 has groups for such
     things, which pytest 9 does not let it write into the names of tests.)
     """
 
     def _split_scope(self, nodeid):
         file = nodeid.partition("::")[0]
+        if uses_docker(file):
+            return "Docker"
         if file.endswith(RUN_TWICE):
             file = nodeid.partition("[")[2].removesuffix("]")
         if not file.endswith(".ipynb"):
             return file
         number = Path(file).name[:2]
         return next((files for files, numbers in SHARED_FILES.items() if number in numbers), file)
+
+
+@functools.cache
+def uses_docker(file):
+    """Tell whether a file has tests with a Docker engine, by what it imports."""
+    return file.endswith(".py") and "from docker_engine import" in Path(ROOT, file).read_text()
 
 
 def pytest_xdist_make_scheduler(config, log):

@@ -78,7 +78,6 @@ def difference(one, other):
     return np.abs(one.astype(int) - other).mean()
 
 
-@pytest.mark.long
 def test_each_style_is_painted_as_its_picture_shows(page, demo):
     """Also: the progress bar, and the gallery, from which a style is picked."""
     page.add_init_script(
@@ -302,7 +301,6 @@ SVG = b"<svg xmlns='http://www.w3.org/2000/svg'><script>alert(1)</script></svg>"
 TWO_FRAMES = {"save_all": True, "append_images": [Image.new("RGB", (90, 60), "red")]}
 
 
-@pytest.mark.long
 def test_hostile_files_are_painted_or_refused_politely(demo):
     noise = os.urandom(40_000_000)
     with demo.visitor() as visitor:

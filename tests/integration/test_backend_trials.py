@@ -127,7 +127,7 @@ def test_a_trial_that_kills_is_left_out_and_not_held_against_the_model(load):
 def test_where_the_range_is_unknown_narrower_integers_are_tried(load):
     ids = np.array([[1, 2]])
     graph, log = load(IdsAndPlaces(), ids, ids)
-    assert [line.partition(", which is left out")[0] for line in log] == [
+    assert [line.partition(", which is skipped")[0] for line in log] == [
         f"{LEFT_OUT}integers of any size",
         f"{LEFT_OUT}integers below 256",
     ]

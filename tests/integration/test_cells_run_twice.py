@@ -1,4 +1,4 @@
-"""A learner runs cells again: each twice in a row, and a section once more when the lesson is done.
+"""A learner runs cells again: each twice in a row, and the middle section once more.
 
 What cells print is not compared here, only that none fails: strict nbval compares a first run.
 """
@@ -21,10 +21,7 @@ CLEAN_UP = "## Clean up"
 
 
 def parts(notebook):
-    """Return the numbers of the code cells: all but the clean-up, a section of them, the clean-up.
-
-    The section is the one nearest to the middle: a learner goes back to its heading.
-    """
+    """Return the numbers of the code cells: before the middle section, of it, behind it."""
     numbers = [n for n, cell in enumerate(notebook.cells) if cell.cell_type == "code"]
     headings = [
         n
@@ -34,9 +31,9 @@ def parts(notebook):
     end = next(n for n, cell in enumerate(notebook.cells) if CLEAN_UP in cell.source)
     begin, after = min(itertools.pairwise(headings), key=lambda pair: abs(pair[0] - end / 2))
     return (
-        [n for n in numbers if n < end],
+        [n for n in numbers if n < begin],
         [n for n in numbers if begin < n < after],
-        [n for n in numbers if n > end],
+        [n for n in numbers if n > after],
     )
 
 
@@ -59,9 +56,9 @@ def no_server_is_left():
 
 @pytest.mark.long
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
-def test_each_cell_runs_twice_and_a_section_again_after_the_others(path):
+def test_each_cell_runs_twice_and_the_middle_section_again(path):
     notebook = read(path)
-    cells, section, clean_up = parts(notebook)
+    before, middle, behind = parts(notebook)
     client = NotebookClient(
         notebook, timeout=CELL_SECONDS, resources={"metadata": {"path": str(path.parent)}}
     )
@@ -74,11 +71,11 @@ def test_each_cell_runs_twice_and_a_section_again_after_the_others(path):
                     client.execute_cell(cell, number)
 
     with client.setup_kernel():
-        run(cells, times=2)
-        before = len(servers())
-        run(section, times=1)
-        assert len(servers()) == before, "a second server runs"
-        run(clean_up, times=2)
+        run(before + middle, times=2)
+        there = len(servers())
+        run(middle, times=1)
+        assert len(servers()) == there, "a second server runs"
+        run(behind, times=2)
         assert servers() == []
 
 

@@ -99,7 +99,7 @@ class Load:
         (Sums, 400),
         # Without its core of its own OneFlow crashed within some thousand runs.
         pytest.param(Sums, 20_000, marks=pytest.mark.long),
-        pytest.param(Product, 50_000, marks=pytest.mark.long),
+        pytest.param(Product, 30_000, marks=pytest.mark.long),
     ],
 )
 def test_a_short_graph_responds_to_every_request(empty_model, save_graph, graph, requests):

@@ -3,15 +3,14 @@
 import base64
 import hashlib
 import json
-import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import tritonclient.grpc as grpcclient
 import tritonclient.http as httpclient
@@ -222,7 +221,10 @@ def test_servers_whose_gateway_was_killed_are_found_and_stopped(
 ):
     kit("serve", "--replicas", 2, "--repository", tiny_repository, "--port", port)
     (server,) = running_servers()
-    os.kill(runs.supervisor_of(server.run_dir), signal.SIGKILL)
+    owner = psutil.Process(runs.supervisor_of(server.run_dir))
+    (envoy,) = owner.children()
+    owner.kill()
+    envoy.wait(60)
     code, output = kit("stop")
     assert code == 0 and output.count("stopped   embedded Triton") == 2
     assert running_servers() == []

@@ -21,7 +21,7 @@ from serving_kit.server import runs, supervisor
 from serving_kit.server.ports import HOST
 
 SEED = 16
-KILLS, CLIENTS = 50, 2
+KILLS, CLIENTS = 40, 2
 SECONDS = 60
 #: Of a hundred kills, how many are meant for each: the first are dearer to bring back.
 VICTIMS = {"owner": 8, "supervisor": 8, "tritonserver": 14, "stub": 30, "worker": 40}
@@ -200,7 +200,7 @@ def listens(port):
 
 
 @pytest.mark.long
-def test_a_hundred_kills(is_clean, lanes, traces, wait_until):
+def test_eighty_kills(is_clean, lanes, traces, wait_until):
     with ThreadPoolExecutor(len(lanes)) as pool:
         done = [pool.submit(lane.kill) for lane in lanes]
     for lane, kills in zip(lanes, done, strict=True):
