@@ -238,7 +238,11 @@ class Lane:
                 self.seen.append(owner.stdout.readline().strip())
             else:
                 time.sleep(self.random.uniform(0.5, 4))
+            owner.send_signal(signal.SIGSTOP)  # so that it starts nothing more
+            started = psutil.Process(owner.pid).children(recursive=True)
             owner.kill()
+        # The container of a start that was cut off may listen for a moment, but not yet.
+        assert not psutil.wait_procs(started, timeout=SECONDS)[1], "a supervisor goes on"
 
     def _end_of_server(self, end):
         with TritonServer(self.repository, mode="docker", **wanted(self.port)) as server:
