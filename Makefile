@@ -18,7 +18,7 @@ export IMAGE STYLE V SERVER PORT REPOSITORY REPLICAS DRY_RUN QUICK PYTORCH
 
 .PHONY: help
 help: ## list the commands
-	@awk -F ':.*## ' '/^[a-z.]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z.]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
 .PHONY: env
 env: ## set up .venv with everything the kit needs
@@ -88,6 +88,10 @@ bench: env ## measure everything in less than half an hour; write docs/benchmark
 notebooks: env ## run all notebooks, save them with their outputs; renew README's table
 	@$(PYTHON) tools/record_notebooks.py
 	@$(PYTHON) tools/lesson_table.py
+
+.PHONY: translations
+translations: env ## renew the course in Chinese; list what needs a translator (docs/contributing.md)
+	@$(PYTHON) tools/translations.py
 
 .PHONY: html
 html: env ## make web pages of the whole course in build/html/; they need no network

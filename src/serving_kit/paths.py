@@ -6,6 +6,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 ASSETS = ROOT / "assets"
 BACKENDS = ROOT / "backends"
+NOTEBOOKS = ROOT / "notebooks"
 MODEL_REPOSITORY = ROOT / "model_repository"
 #: What the commands make, besides models; git ignores it, and make clean removes it.
 BUILD = ROOT / "build"
@@ -14,3 +15,13 @@ SERVERS = Path(os.environ.get("SERVING_KIT_SERVERS", BUILD / "servers"))
 
 WEIGHTS = ASSETS / "stylenet_26_styles.npz"
 CAT = ASSETS / "cat.jpg"
+
+
+def enter_notebooks() -> None:
+    """Make ``notebooks/`` the working directory: the paths in a lesson begin there.
+
+    A translated lesson lies one folder deeper. In a copy of the repository, it is the copy's.
+    """
+    here = Path.cwd()
+    above = (folder for folder in (here, *here.parents) if folder.name == NOTEBOOKS.name)
+    os.chdir(next(above, NOTEBOOKS))
