@@ -23,6 +23,9 @@ MARK = "SERVING_KIT_TEST_SESSION"
 #: Servers whose kernel was killed are given this long to be gone.
 LEFTOVER_SECONDS = 20
 
+#: The Chinese lessons have the code and the outputs of the English ones: unit/test_translations.
+collect_ignore_glob = ["notebooks/zh/*"]
+
 #: Which lessons share files.
 SHARED_FILES = {
     "build/my_style": ("02", "04", "05", "10"),

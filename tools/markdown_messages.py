@@ -141,7 +141,7 @@ def _pieces(text: str) -> Iterator[Piece]:
 
 def _paragraph(text: str, token: Token, start: int) -> Piece:
     """Return the piece of a paragraph or a heading, whose lines may be indented."""
-    first, *further = token.content.split("\n")
+    first, *further = map(str.strip, token.content.split("\n"))
     start = text.index(first, start)
     end, indent = start + len(first), ""
     for line in further:
@@ -149,7 +149,7 @@ def _paragraph(text: str, token: Token, start: int) -> Piece:
         indent = text[end:begin].rpartition("\n")[2]
         end = begin + len(line)
     # Only a break that shows is one: how a paragraph is wrapped is no matter for translators.
-    message = re.sub(r"(?<!<br>)\n", " ", token.content)
+    message = re.sub(r"(?<!<br>)\n", " ", "\n".join([first, *further]))
     return Piece(start, end, message, indent)
 
 

@@ -83,7 +83,7 @@ def renew(path: Path, found: list[str]) -> None:
     catalog.update(template, update_creation_date=False)
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("wb") as file:
-        write_po(file, catalog, width=WIDTH, ignore_obsolete=True)
+        write_po(file, catalog, width=WIDTH, ignore_obsolete=True, include_previous=True)
 
 
 def translations(catalog: Catalog) -> dict[str, str]:
