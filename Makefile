@@ -85,9 +85,10 @@ bench: env ## measure everything in less than half an hour; write docs/benchmark
 	@$(PYTHON) benchmarks $${QUICK:+--quick} $${PYTORCH:+--pytorch}
 
 .PHONY: notebooks
-notebooks: env ## run all notebooks, save them with their outputs; renew README's table
+notebooks: env ## run all notebooks, save them with their outputs; renew what is made from them
 	@$(PYTHON) tools/record_notebooks.py
 	@$(PYTHON) tools/lesson_table.py
+	@$(PYTHON) tools/translations.py
 
 .PHONY: translations
 translations: env ## renew the course in Chinese; list what needs a translator (docs/contributing.md)
