@@ -7,6 +7,8 @@ from markdown_messages import CODE, NO_WORDS, TARGET, shape
 CHINESE = "\u4e00-\u9fff"
 #: Numbers that a reader acts on.
 NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
+#: Numbers that Chinese counts in other units.
+LARGE = re.compile(r"\d[\d.,]* ?(?:thousand|million|billion|[万亿])")
 #: Punctuation of English beside a Chinese character.
 HALF_WIDTH = re.compile(
     rf"[{CHINESE}] ?[,;:!?()](?!\d)|[()][{CHINESE}]|[{CHINESE}]\.(?!\w)|[{CHINESE}]\"|\"[{CHINESE}]"
@@ -44,4 +46,4 @@ def _words(text: str) -> str:
 
 
 def _numbers(text: str) -> list[str]:
-    return NUMBER.findall(_words(text))
+    return NUMBER.findall(LARGE.sub("", _words(text)))

@@ -97,6 +97,10 @@ def test_what_is_wrong_with_a_translation_is_told(message, translation, words):
     assert words in found
 
 
+def test_large_numbers_have_other_units():
+    assert problems("It takes 24 million pixels.", "最多 2400 万像素。") == []
+
+
 def test_a_good_translation():
     message = "**Fix.** Run `make lab` on port 8000; see [the start page](README.md#a)."
     assert (
