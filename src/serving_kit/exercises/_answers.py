@@ -93,6 +93,11 @@ def one_number(found: object) -> float:
     return found
 
 
+def with_more(told: str, more: str) -> str:
+    """Return a sentence, and another one after it where there is one."""
+    return _("{sentence} {another}").format(sentence=told, another=more) if more else told
+
+
 def first_line(error: Exception) -> str:
     """Return an error's type and its first line, without the colours that OneFlow puts in."""
     lines = [line.strip() for line in _COLOUR.sub("", str(error)).splitlines() if line.strip()]

@@ -10,6 +10,7 @@ from tritonclient.grpc.model_config_pb2 import DataType, ModelConfig, ModelInsta
 from oneflow_backend.graph_folder import TensorSpec
 from serving_kit.errors import ConfigError
 from serving_kit.exercises._answers import NotYet, call
+from serving_kit.exercises._configs import parsed
 from serving_kit.repository.checks.versions import served_versions
 from serving_kit.repository.config import CONFIG, CPU_CONFIG, read_config, write_config
 from serving_kit.repository.config_text import parse_config
@@ -96,11 +97,7 @@ def exercise_2(text: str) -> str:
 
 
 def _check_config(text: str, wanted: Wanted) -> None:
-    try:
-        config = parse_config(text, CONFIG)
-    except ConfigError as error:
-        line = f" in line {error.line}" if error.line else ""
-        raise NotYet(f"Triton could not read this{line}: {error.sentence}.") from None
+    config = parsed(text)
     _check_head(config, wanted)
     _check_tensors("input", config.input, wanted.input)
     _check_tensors("output", config.output, wanted.output)
