@@ -1,9 +1,11 @@
-"""Draw docs/drawings/: each ``.mmd`` file becomes the ``.svg`` beside it.
+"""Draw docs/drawings/: each ``.mmd`` file becomes the ``.svg`` beside it, and both in Chinese.
 
 ``make drawings`` runs this. The pictures show without a network and without JavaScript. Mermaid
 comes from the npm registry into ``build/``, once, at the version and hash below, and draws in
 this machine's Chromium, which is offline meanwhile. Boxes fit their words where Arial, or a font as
-wide as Arial (Debian's fonts-liberation), is installed.
+wide as Arial (Debian's fonts-liberation), is installed; to draw the Chinese ones, fonts-noto-cjk.
+
+docs/drawings/zh/ has the same drawings with the labels that drawings.po has for them.
 """
 
 import base64
@@ -14,8 +16,14 @@ import sys
 import tarfile
 from pathlib import Path
 
+from babel.messages.pofile import read_po
+
+from drawing_messages import translated
+
 ROOT = Path(__file__).resolve().parent.parent
 DRAWINGS = ROOT / "docs" / "drawings"
+CHINESE = DRAWINGS / "zh"
+TRANSLATIONS = ROOT / "docs/locale/zh_CN/LC_MESSAGES/docs/drawings.po"
 
 MERMAID = "mermaid@11.12.0"
 MERMAID_SHA512 = (
@@ -23,7 +31,8 @@ MERMAID_SHA512 = (
 )
 MERMAID_FILE = "package/dist/mermaid.min.js"
 
-FONT = "Arial, Helvetica, sans-serif"
+#: Latin letters are Arial's in Chinese labels, too; Chinese ones are as wide in all of these fonts.
+FONT = "Arial, Helvetica, PingFang SC, Microsoft YaHei, Noto Sans CJK SC, sans-serif"
 SETTINGS = {
     "startOnLoad": False,
     "securityLevel": "strict",
@@ -71,13 +80,28 @@ PAPER = '<svg style="background-color: white" '
 
 
 def main() -> None:
-    """Draw every drawing anew."""
-    sources = sorted(DRAWINGS.glob("*.mmd"))
+    """Draw every drawing anew, in English and in Chinese."""
+    write_chinese_texts()
+    sources = [*sorted(DRAWINGS.glob("*.mmd")), *sorted(CHINESE.glob("*.mmd"))]
     pictures = render([source.read_text() for source in sources])
     for source, picture in zip(sources, pictures, strict=True):
         target = source.with_suffix(".svg")
         target.write_text(stamp(source) + picture + "\n")
         print(f"{target.relative_to(ROOT)}: {target.stat().st_size:,} bytes")
+
+
+def write_chinese_texts() -> None:
+    """Write the text of each drawing in Chinese to ``docs/drawings/zh/``."""
+    CHINESE.mkdir(exist_ok=True)
+    for source in DRAWINGS.glob("*.mmd"):
+        (CHINESE / source.name).write_text(in_chinese(source.read_text()))
+
+
+def in_chinese(text: str) -> str:
+    """Return a Mermaid text with Chinese labels; one that has no translation stays English."""
+    with TRANSLATIONS.open("rb") as file:
+        messages = {m.id: m.string for m in read_po(file, locale="zh_CN") if not m.fuzzy}
+    return translated(text, lambda label: messages.get(label) or label)
 
 
 def stamp(source: Path) -> str:
