@@ -16,14 +16,12 @@ import sys
 import tarfile
 from pathlib import Path
 
-from babel.messages.pofile import read_po
-
+import translations
 from drawing_messages import translated
 
 ROOT = Path(__file__).resolve().parent.parent
 DRAWINGS = ROOT / "docs" / "drawings"
 CHINESE = DRAWINGS / "zh"
-TRANSLATIONS = ROOT / "docs/locale/zh_CN/LC_MESSAGES/docs/drawings.po"
 
 MERMAID = "mermaid@11.12.0"
 MERMAID_SHA512 = (
@@ -72,8 +70,9 @@ SETTINGS = {
         "noteBorderColor": "#c9b458",
         "noteTextColor": "#1b1f24",
     },
-    # Mermaid lets the arrow shine through its label.
-    "themeCSS": ".edgeLabel rect { opacity: 1 !important; fill: #ffffff !important; }",
+    # Mermaid lets the arrow shine through its label, and a participant's line through a condition.
+    "themeCSS": ".edgeLabel rect { opacity: 1 !important; fill: #ffffff !important; } "
+    ".loopText { paint-order: stroke; stroke: #ffffff !important; stroke-width: 6px; }",
 }
 #: Without it the pictures could not be read on a dark page.
 PAPER = '<svg style="background-color: white" '
@@ -99,9 +98,9 @@ def write_chinese_texts() -> None:
 
 def in_chinese(text: str) -> str:
     """Return a Mermaid text with Chinese labels; one that has no translation stays English."""
-    with TRANSLATIONS.open("rb") as file:
-        messages = {m.id: m.string for m in read_po(file, locale="zh_CN") if not m.fuzzy}
-    return translated(text, lambda label: messages.get(label) or label)
+    catalog = translations.read_catalog(ROOT / translations.catalog_file("docs/drawings"))
+    known = translations.translations(catalog)
+    return translated(text, lambda label: known.get(label, label))
 
 
 def stamp(source: Path) -> str:
