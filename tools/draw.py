@@ -98,7 +98,7 @@ def write_chinese_texts() -> None:
 
 def in_chinese(text: str) -> str:
     """Return a Mermaid text with Chinese labels; one that has no translation stays English."""
-    catalog = translations.read_catalog(ROOT / translations.catalog_file("docs/drawings"))
+    catalog = translations.read_catalog(ROOT / translations.catalog_file(translations.DRAWINGS))
     known = translations.translations(catalog)
     return translated(text, lambda label: known.get(label, label))
 
