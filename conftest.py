@@ -75,6 +75,8 @@ def pytest_sessionstart(session):
     # that; tests send them.
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    # Outputs are compared with English ones, whatever this machine's language is.
+    os.environ["SERVING_KIT_LANGUAGE"] = "en"
     if is_worker(session.config):
         # Beside another worker: what one has started is not for the other to stop, or to count.
         folder = Path(os.environ["TMPDIR"], session.config.workerinput["workerid"])

@@ -1,9 +1,11 @@
-"""Draw docs/drawings/: each ``.mmd`` file becomes the ``.svg`` beside it.
+"""Draw docs/drawings/: each ``.mmd`` file becomes the ``.svg`` beside it, and both in Chinese.
 
 ``make drawings`` runs this. The pictures show without a network and without JavaScript. Mermaid
 comes from the npm registry into ``build/``, once, at the version and hash below, and draws in
 this machine's Chromium, which is offline meanwhile. Boxes fit their words where Arial, or a font as
-wide as Arial (Debian's fonts-liberation), is installed.
+wide as Arial (Debian's fonts-liberation), is installed; to draw the Chinese ones, fonts-noto-cjk.
+
+docs/drawings/zh/ has the same drawings with the labels that drawings.po has for them.
 """
 
 import base64
@@ -14,8 +16,12 @@ import sys
 import tarfile
 from pathlib import Path
 
+import translations
+from drawing_messages import translated
+
 ROOT = Path(__file__).resolve().parent.parent
 DRAWINGS = ROOT / "docs" / "drawings"
+CHINESE = DRAWINGS / "zh"
 
 MERMAID = "mermaid@11.12.0"
 MERMAID_SHA512 = (
@@ -23,7 +29,8 @@ MERMAID_SHA512 = (
 )
 MERMAID_FILE = "package/dist/mermaid.min.js"
 
-FONT = "Arial, Helvetica, sans-serif"
+#: Latin letters are Arial's in Chinese labels, too; Chinese ones are as wide in all of these fonts.
+FONT = "Arial, Helvetica, PingFang SC, Microsoft YaHei, Noto Sans CJK SC, sans-serif"
 SETTINGS = {
     "startOnLoad": False,
     "securityLevel": "strict",
@@ -63,21 +70,37 @@ SETTINGS = {
         "noteBorderColor": "#c9b458",
         "noteTextColor": "#1b1f24",
     },
-    # Mermaid lets the arrow shine through its label.
-    "themeCSS": ".edgeLabel rect { opacity: 1 !important; fill: #ffffff !important; }",
+    # Mermaid lets the arrow shine through its label, and a participant's line through a condition.
+    "themeCSS": ".edgeLabel rect { opacity: 1 !important; fill: #ffffff !important; } "
+    ".loopText { paint-order: stroke; stroke: #ffffff !important; stroke-width: 6px; }",
 }
 #: Without it the pictures could not be read on a dark page.
 PAPER = '<svg style="background-color: white" '
 
 
 def main() -> None:
-    """Draw every drawing anew."""
-    sources = sorted(DRAWINGS.glob("*.mmd"))
+    """Draw every drawing anew, in English and in Chinese."""
+    write_chinese_texts()
+    sources = [*sorted(DRAWINGS.glob("*.mmd")), *sorted(CHINESE.glob("*.mmd"))]
     pictures = render([source.read_text() for source in sources])
     for source, picture in zip(sources, pictures, strict=True):
         target = source.with_suffix(".svg")
         target.write_text(stamp(source) + picture + "\n")
         print(f"{target.relative_to(ROOT)}: {target.stat().st_size:,} bytes")
+
+
+def write_chinese_texts() -> None:
+    """Write the text of each drawing in Chinese to ``docs/drawings/zh/``."""
+    CHINESE.mkdir(exist_ok=True)
+    for source in DRAWINGS.glob("*.mmd"):
+        (CHINESE / source.name).write_text(in_chinese(source.read_text()))
+
+
+def in_chinese(text: str) -> str:
+    """Return a Mermaid text with Chinese labels; one that has no translation stays English."""
+    catalog = translations.read_catalog(ROOT / translations.catalog_file(translations.DRAWINGS))
+    known = translations.translations(catalog)
+    return translated(text, lambda label: known.get(label, label))
 
 
 def stamp(source: Path) -> str:

@@ -19,6 +19,7 @@ from urllib.parse import unquote
 from babel.messages.catalog import Catalog
 from babel.messages.pofile import read_po, write_po
 
+from drawing_messages import labels
 from markdown_messages import headings, messages, translated
 from translation_rules import problems
 
@@ -242,12 +243,17 @@ def files(root: Path) -> dict[str, str]:
 
 def found_messages(root: Path) -> dict[Path, list[str]]:
     """Return the messages of everything that is translated, by their files."""
-    return {
+    found = {
         root / catalog_file(source): [
             message for text in texts_of(root, source) for message in messages(text)
         ]
         for source in sources(root)
     }
+    drawings = sorted((root / DRAWINGS).glob("*.mmd"))
+    found[root / catalog_file(DRAWINGS)] = [
+        label for drawing in drawings for label in labels(drawing.read_text(encoding="utf-8"))
+    ]
+    return found
 
 
 def main() -> None:

@@ -10,7 +10,7 @@
 Exercise 1 of lesson 01 is the function ``exercise_1`` in ``lesson_01.py``. It returns a sentence
 of praise, or raises ``NotYet``: what was seen, and what to look at. Its hints are ``HINTS[1]``
 there. A wrap-up quiz is ``exercise_quiz``, of which ``"04.quiz"`` is the number. ``lessons`` gives
-a lesson what an earlier one makes.
+a lesson what an earlier one makes. What a learner is told goes through ``_``, which translates it.
 """
 
 import gc
@@ -21,6 +21,7 @@ from types import ModuleType
 
 from serving_kit.exercises._answers import NotYet, check_kind
 from serving_kit.exercises.lessons import made_by
+from serving_kit.language import _
 
 __all__ = ["check", "hint", "made_by"]
 
@@ -54,7 +55,10 @@ def hint(number: str) -> None:
         return
     step = _given.get(number, 0) % len(hints)
     _given[number] = step + 1
-    print(f"{number}  Hint {step + 1} of {len(hints)}: {hints[step]}")
+    told = _("Hint {step} of {steps}: {hint}").format(
+        step=step + 1, steps=len(hints), hint=hints[step]
+    )
+    print(f"{number}  {told}")
 
 
 def _verdict(number: str, answer: object) -> str:
@@ -63,9 +67,10 @@ def _verdict(number: str, answer: object) -> str:
         _check_number(number, kinds)
         check_kind(answer, kinds[number])
         module, exercise = _module(number)
-        return f"Right! {getattr(module, f'exercise_{exercise}')(answer)}"
+        praise = getattr(module, f"exercise_{exercise}")(answer)
+        return _("Right! {praise}").format(praise=praise)
     except NotYet as feedback:
-        return f"Not yet: {feedback}"
+        return _("Not yet: {feedback}").format(feedback=feedback)
 
 
 def _hints(number: str) -> tuple[str, ...]:
@@ -75,13 +80,17 @@ def _hints(number: str) -> tuple[str, ...]:
 
 
 def _module(number: str) -> tuple[ModuleType, str]:
-    lesson, _, exercise = number.partition(".")
+    lesson, exercise = number.split(".")
     return importlib.import_module(f"{__name__}.lesson_{lesson}"), exercise
 
 
 def _check_number(number: str, known: object) -> None:
     if number not in known:
-        raise NotYet(f"there is no exercise {number!r}; there are {', '.join(known)}.")
+        raise NotYet(
+            _("there is no exercise {number!r}; there are {known}.").format(
+                number=number, known=", ".join(known)
+            )
+        )
 
 
 def _kinds() -> dict[str, str]:

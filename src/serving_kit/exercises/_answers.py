@@ -7,6 +7,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from serving_kit.language import _
+
 MAX_CHARACTERS = 160
 _COLOUR = re.compile(r"\x1b\[[\d;]*m")
 
@@ -27,11 +29,14 @@ def check_kind(answer: object, kind: str) -> None:
     """
     if kind == "Callable" and not callable(answer):
         raise NotYet(
-            f"this is {describe(answer)}, but a function is asked for; give its name, without "
-            "parentheses."
+            _(
+                "this is {what}, but a function is asked for; give its name, without parentheses."
+            ).format(what=describe(answer))
         )
     if kind == "str" and not isinstance(answer, str):
-        raise NotYet(f"this is {describe(answer)}, but text is asked for, a str.")
+        raise NotYet(
+            _("this is {what}, but text is asked for, a str.").format(what=describe(answer))
+        )
 
 
 def call(function: Callable, *arguments: object) -> object:
@@ -43,12 +48,24 @@ def call(function: Callable, *arguments: object) -> object:
     try:
         return function(*arguments)
     except Exception as error:
-        where = _line_of(function, error)
-        raise NotYet(f"{where}your function raised {first_line(error)}") from error
+        raise NotYet(_what_was_raised(function, error)) from error
 
 
-def _line_of(function: Callable, error: Exception) -> str:
-    """Return the last line of a learner's own code that an error came through."""
+def _what_was_raised(function: Callable, error: Exception) -> str:
+    """Return a sentence on an error, with the line of the learner's own code if there is one."""
+    number, line = _line_of(function, error)
+    if not line:
+        return _("your function raised {error}").format(error=first_line(error))
+    return _("in line {number}, `{line}`, your function raised {error}").format(
+        number=number, line=line, error=first_line(error)
+    )
+
+
+def _line_of(function: Callable, error: Exception) -> tuple[int, str]:
+    """Return number and text of the last line of a learner's own code that an error came through.
+
+    The text is empty where there is none.
+    """
     code = getattr(function, "__code__", None)
     own = [
         frame
@@ -56,10 +73,9 @@ def _line_of(function: Callable, error: Exception) -> str:
         if code and frame.filename == code.co_filename
     ]
     if not own:
-        return ""
+        return 0, ""
     number = own[-1].lineno
-    line = linecache.getline(own[-1].filename, number).strip()
-    return f"in line {number}, `{line}`, " if line else ""
+    return number, linecache.getline(own[-1].filename, number).strip()
 
 
 def one_number(found: object) -> float:
@@ -69,14 +85,23 @@ def one_number(found: object) -> float:
         NotYet: it is something else.
     """
     if not np.isscalar(found) or isinstance(found, str):
-        raise NotYet(f"your function returned {describe(found)}; let it return one number.")
+        raise NotYet(
+            _("your function returned {what}; let it return one number.").format(
+                what=describe(found)
+            )
+        )
     return found
+
+
+def with_more(told: str, more: str) -> str:
+    """Return a sentence, and another one after it where there is one."""
+    return _("{sentence} {another}").format(sentence=told, another=more) if more else told
 
 
 def first_line(error: Exception) -> str:
     """Return an error's type and its first line, without the colours that OneFlow puts in."""
     lines = [line.strip() for line in _COLOUR.sub("", str(error)).splitlines() if line.strip()]
-    text = f"{type(error).__name__}: {lines[0] if lines else 'no message'}"
+    text = f"{type(error).__name__}: {lines[0] if lines else _('no message')}"
     return text if len(text) <= MAX_CHARACTERS else text[: MAX_CHARACTERS - 3] + "..."
 
 
@@ -85,4 +110,5 @@ def describe(value: object) -> str:
     if value is None:
         return "None"
     name = type(value).__name__
-    return f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"
+    article = _("an {kind}") if name[0].lower() in "aeiou" else _("a {kind}")
+    return article.format(kind=name)

@@ -5,16 +5,22 @@ import threading
 from collections.abc import Callable
 
 from serving_kit.exercises._answers import NotYet, call
+from serving_kit.language import _
 
 #: Far more than any of these functions needs, even on a busy machine.
 SECONDS = 30
+
+
+class StillAtWork(NotYet):
+    """The learner's function did not return in time."""
 
 
 def call_in_time(function: Callable, *arguments: object, seconds: float = SECONDS) -> object:
     """Call a learner's function as ``call`` does; one that does not end becomes a hint, too.
 
     Raises:
-        NotYet: it raised, or did not return in time.
+        NotYet: it raised.
+        StillAtWork: it did not return in time.
     """
     outcome = queue.SimpleQueue()
 
@@ -29,7 +35,9 @@ def call_in_time(function: Callable, *arguments: object, seconds: float = SECOND
     try:
         found, hint = outcome.get(timeout=seconds)
     except queue.Empty:
-        raise NotYet(f"your function is still at work after {seconds:.0f} seconds.") from None
+        raise StillAtWork(
+            _("your function is still at work after {seconds:.0f} seconds.").format(seconds=seconds)
+        ) from None
     if hint:
         raise hint
     return found

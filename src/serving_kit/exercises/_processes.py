@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from serving_kit.exercises._answers import NotYet, call
+from serving_kit.language import _
 
 #: How long Triton may take to become ready, and how much later is still in time.
 READY_SECONDS, SLACK = 60, 5
@@ -46,36 +47,48 @@ class Machine:
             )
             self._check_end()
         except Wrong as wrong:
-            raise NotYet(f"when {case}, {wrong}") from None
+            raise NotYet(_("when {case}, {wrong}").format(case=case, wrong=wrong)) from None
         return code
 
     def _check_end(self) -> None:
         if "Triton" not in self.started:
-            raise Wrong("Triton is never started.")
+            raise Wrong(_("Triton is never started."))
         for name, process in self.started.items():
             if process.terminated and not process.waited:
-                raise Wrong(f"nobody waits for {name} after terminate(): it still runs.")
+                raise Wrong(
+                    _("nobody waits for {name} after terminate(): it still runs.").format(name=name)
+                )
             if process.is_running():
-                raise Wrong(f"{name} is left running.")
+                raise Wrong(_("{name} is left running.").format(name=name))
         ready = self.ready < min(self.triton_ends, READY_SECONDS)
-        if ready and "the page" not in self.started:
-            raise Wrong("the page is never started.")
+        if ready and _("the page") not in self.started:
+            raise Wrong(_("the page is never started."))
         end = min(self.triton_ends, self.page_ends if ready else READY_SECONDS)
         if self.now < end:
-            raise Wrong(f"your function ends both after {self.now:g} s, while all is well.")
+            raise Wrong(
+                _("your function ends both after {now:g} s, while all is well.").format(
+                    now=self.now
+                )
+            )
         if self.now > end + SLACK:
-            raise Wrong(f"your function returns after {self.now:g} s; {end:g} s is expected.")
+            raise Wrong(
+                _("your function returns after {now:g} s; {end:g} s is expected.").format(
+                    now=self.now, end=end
+                )
+            )
 
     def _start(self, name: str, ends: float) -> "Process":
         if name in self.started:
-            raise Wrong(f"{name} is started twice.")
+            raise Wrong(_("{name} is started twice.").format(name=name))
         self.started[name] = Process(self, name, ends)
         return self.started[name]
 
     def _start_page(self) -> "Process":
         if not self._is_ready():
-            raise Wrong(f"the page starts at {self.now:g} s, and Triton is not ready.")
-        return self._start("the page", self.page_ends)
+            raise Wrong(
+                _("the page starts at {now:g} s, and Triton is not ready.").format(now=self.now)
+            )
+        return self._start(_("the page"), self.page_ends)
 
     def _is_ready(self) -> bool:
         self.look()
@@ -87,13 +100,13 @@ class Machine:
         if seconds >= SHORTEST_SLEEP:
             self.looks = 0
         if self.now > 10 * READY_SECONDS:
-            raise Wrong("your function goes on forever.")
+            raise Wrong(_("your function goes on forever."))
 
     def look(self) -> None:
         """Count a look at something that can change only while the clock moves."""
         self.looks += 1
         if self.looks > MAX_LOOKS:
-            raise Wrong("your function looks again and again without a sleep.")
+            raise Wrong(_("your function looks again and again without a sleep."))
 
 
 class Wrong(BaseException):
@@ -129,12 +142,16 @@ class Process:
         """Wait until it has ended; the clock moves on until then."""
         if self.ends == math.inf:
             dead = [
-                f"{other.name} has ended at {other.ends:g} s"
+                _("{name} has ended at {ends:g} s").format(name=other.name, ends=other.ends)
                 for other in self.machine.started.values()
                 if other.ends < math.inf
             ]
-            reason = " and ".join(dead) or "nothing will end it"
-            raise Wrong(f"your function waits for {self.name} forever, although {reason}.")
+            reason = dead[0] if dead else _("nothing will end it")
+            raise Wrong(
+                _("your function waits for {name} forever, although {reason}.").format(
+                    name=self.name, reason=reason
+                )
+            )
         self.machine.now = max(self.machine.now, self.ends)
         self.waited = True
         return self._code()

@@ -3,6 +3,7 @@
 import string
 
 from serving_kit.exercises._answers import NotYet
+from serving_kit.language import _
 
 
 def mark_quiz(letters: str, key: str, why: tuple[str, ...]) -> str:
@@ -22,15 +23,21 @@ def mark_quiz(letters: str, key: str, why: tuple[str, ...]) -> str:
     """
     chosen = [letter for letter in letters.lower() if letter not in " ,"]
     if odd := [letter for letter in chosen if letter not in string.ascii_lowercase[:4]]:
-        raise NotYet(f"{odd[0]!r} is none of the letters a, b, c and d.")
+        raise NotYet(_("{letter!r} is none of the letters a, b, c and d.").format(letter=odd[0]))
     if len(chosen) != len(key):
-        raise NotYet(f"give {len(key)} letters, one for each question; these are {len(chosen)}.")
+        raise NotYet(
+            _("give {questions} letters, one for each question; these are {letters}.").format(
+                questions=len(key), letters=len(chosen)
+            )
+        )
     wrong = [
-        f"question {number}: {reason}"
+        _("question {number}: {reason}").format(number=number, reason=reason)
         for number, (given, right, reason) in enumerate(zip(chosen, key, why, strict=True), 1)
         if given != right
     ]
     if wrong:
-        right = len(key) - len(wrong)
-        raise NotYet(f"{right} of {len(key)} are right.\n" + "\n".join(wrong))
-    return f"All {len(key)} of them."
+        told = _("{right} of {questions} are right.").format(
+            right=len(key) - len(wrong), questions=len(key)
+        )
+        raise NotYet("\n".join([told, *wrong]))
+    return _("All {questions} of them.").format(questions=len(key))

@@ -7,6 +7,7 @@ from statistics import mean, median
 from tritonclient.utils import InferenceServerException
 
 from serving_kit.exercises._answers import NotYet, call, describe
+from serving_kit.language import _
 
 #: What the function is given, and for how long the server is away in the runs that end well.
 SECONDS, OUTAGE = 10.0, 3.0
@@ -60,7 +61,7 @@ def check(function: Callable) -> None:
         _check_gives_up_at_once(function, error)
     for error in (_refused, _unavailable):
         _check_outage(function, error)
-    runs = [_check_deadline(function) for _ in range(RUNS)]
+    runs = [_check_deadline(function) for _run_number in range(RUNS)]
     _check_patience(runs)
     _check_pauses(runs)
 
@@ -95,42 +96,66 @@ def _run(function: Callable, server: _Server) -> tuple[object, Exception | None]
 
 
 def _check_that_it_ends(server: _Server) -> None:
-    tried = f"{len(server.attempts)} attempts in {server.now:.1f} s"
-    if server.has_ended_it and not server.pauses:
-        raise NotYet(f"{tried}, without a pause: call the `sleep` that it is given.")
-    if server.has_ended_it and server.now > SECONDS:
-        raise NotYet(f"{tried}; it was given {SECONDS:.0f}. What does `clock` say?")
-    if server.has_ended_it:
-        raise NotYet(f"{tried} of the clock are a flood; make the pauses longer.")
+    if not server.has_ended_it:
+        return
+    if not server.pauses:
+        told = _(
+            "{attempts} attempts in {now:.1f} s, without a pause: call the `sleep` that it is "
+            "given."
+        )
+    elif server.now > SECONDS:
+        told = _(
+            "{attempts} attempts in {now:.1f} s; it was given {given:.0f}. What does `clock` say?"
+        )
+    else:
+        told = _(
+            "{attempts} attempts in {now:.1f} s of the clock are a flood; make the pauses longer."
+        )
+    raise NotYet(told.format(attempts=len(server.attempts), now=server.now, given=SECONDS))
 
 
 def _check_success(function: Callable) -> None:
     server = _Server(_refused, until=0)
-    found, _ = _run(function, server)
+    found, _raised = _run(function, server)
     if found != "painting":
-        raise NotYet(f"it returned {describe(found)}; let it return what send() returned.")
+        raise NotYet(
+            _("it returned {what}; let it return what send() returned.").format(
+                what=describe(found)
+            )
+        )
     if len(server.attempts) > 1 or server.pauses:
-        raise NotYet("the first attempt succeeded, and yet it went on.")
+        raise NotYet(_("the first attempt succeeded, and yet it went on."))
 
 
 def _check_gives_up_at_once(function: Callable, error: Callable[[], Exception]) -> None:
     server = _Server(error, until=float("inf"))
-    _, raised = _run(function, server)
-    told = f"an error that will come again ({error()})"
+    _found, raised = _run(function, server)
     if len(server.attempts) > 1:
-        raise NotYet(f"{told} was tried {len(server.attempts)} times; what is its status()?")
+        raise NotYet(
+            _(
+                "an error that will come again ({error}) was tried {attempts} times; what is its "
+                "status()?"
+            ).format(error=error(), attempts=len(server.attempts))
+        )
     if raised is None:
-        raise NotYet(f"{told} was swallowed; raise it, so that somebody can fix the request.")
+        raise NotYet(
+            _(
+                "an error that will come again ({error}) was swallowed; raise it, so that somebody "
+                "can fix the request."
+            ).format(error=error())
+        )
 
 
 def _check_outage(function: Callable, error: Callable[[], Exception]) -> None:
     server = _Server(error, until=OUTAGE)
-    _, raised = _run(function, server)
+    _found, raised = _run(function, server)
     _check_that_it_ends(server)
     if raised is not None:
         raise NotYet(
-            f"the server was away for {OUTAGE:.0f} of {SECONDS:.0f} seconds ({raised}), and it "
-            f"gave up after {server.now:.1f}."
+            _(
+                "the server was away for {outage:.0f} of {given:.0f} seconds ({raised}), and it "
+                "gave up after {now:.1f}."
+            ).format(outage=OUTAGE, given=SECONDS, raised=raised, now=server.now)
         )
 
 
@@ -140,20 +165,24 @@ def _check_deadline(function: Callable) -> _Server:
     _check_that_it_ends(server)
     if raised is None:
         raise NotYet(
-            f"the server never came back, and it returned {describe(found)}; let it raise the "
-            "last error."
+            _(
+                "the server never came back, and it returned {what}; let it raise the last error."
+            ).format(what=describe(found))
         )
     if raised is not server.raised[-1]:
-        raise NotYet("it raised an earlier error; let it raise the last one.")
+        raise NotYet(_("it raised an earlier error; let it raise the last one."))
     if max(server.attempts) > SECONDS:
         raise NotYet(
-            f"its last attempt began after {max(server.attempts):.1f} s; it was given "
-            f"{SECONDS:.0f}."
+            _("its last attempt began after {began:.1f} s; it was given {given:.0f}.").format(
+                began=max(server.attempts), given=SECONDS
+            )
         )
     if server.now > SECONDS + REQUEST_SECONDS:
         raise NotYet(
-            f"it made its last pause in vain: it gave up after {server.now:.1f} s and was given "
-            f"{SECONDS:.0f}. Raise before a pause that would end too late."
+            _(
+                "it made its last pause in vain: it gave up after {now:.1f} s and was given "
+                "{given:.0f}. Raise before a pause that would end too late."
+            ).format(now=server.now, given=SECONDS)
         )
     return server
 
@@ -162,24 +191,34 @@ def _check_patience(runs: list[_Server]) -> None:
     last = median(max(run.attempts) for run in runs)
     if last < SECONDS / 4:
         raise NotYet(
-            f"it was given {SECONDS:.0f} s and gave up after {last:.1f}; a server that comes back "
-            "later than that is missed."
+            _(
+                "it was given {given:.0f} s and gave up after {last:.1f}; a server that comes back "
+                "later than that is missed."
+            ).format(given=SECONDS, last=last)
         )
 
 
 def _check_pauses(runs: list[_Server]) -> None:
     fewest = min(len(run.pauses) for run in runs)
     if fewest < 2:
-        raise NotYet(f"{fewest} pauses in {SECONDS:.0f} s are few; begin with a shorter one.")
+        raise NotYet(
+            _("{pauses} pauses in {given:.0f} s are few; begin with a shorter one.").format(
+                pauses=fewest, given=SECONDS
+            )
+        )
     first = [run.pauses[0] for run in runs]
     if len(set(first)) == 1:
         raise NotYet(
-            f"its first pause is always {first[0]:g} s: all clients of a server that failed would "
-            "come back at the same moment."
+            _(
+                "its first pause is always {pause:g} s: all clients of a server that failed would "
+                "come back at the same moment."
+            ).format(pause=first[0])
         )
     later = [run.pauses[min(3, fewest - 1)] for run in runs]
     if mean(later) < GROWTH * mean(first):
         raise NotYet(
-            f"its pauses do not grow: {mean(first):.2f} s at first and {mean(later):.2f} s later, "
-            "on average."
+            _(
+                "its pauses do not grow: {first:.2f} s at first and {later:.2f} s later, on "
+                "average."
+            ).format(first=mean(first), later=mean(later))
         )

@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 
 from tritonclient.utils import InferenceServerException
 
+from serving_kit.language import _
+
 OLD, NEW = "1", "2"
 #: Requests to each version while the roll-out waits.
 REQUESTS = 50
@@ -45,9 +47,11 @@ class Model:
         if NEW in versions and not self.loads:
             raise InferenceServerException(f"version {NEW} is at UNAVAILABLE state")
         if not versions:
-            self.missing = "no version was served"
+            self.missing = _("no version was served")
         elif OLD not in versions and not self.tried:
-            self.missing = f"version {OLD} was taken away before clients had tried version {NEW}"
+            self.missing = _(
+                "version {old} was taken away before clients had tried version {new}"
+            ).format(old=OLD, new=NEW)
         self.served = versions
         if NEW in versions:
             self._counted.setdefault(NEW, [1, 0, self.warm_up])
@@ -72,12 +76,12 @@ class Model:
 def trials() -> list[Model]:
     """Return what a roll-out has to cope with."""
     return [
-        Model("the new version is as good as the old one", kept=NEW),
-        Model("the new version cannot be loaded", kept=OLD, loads=False),
-        Model("3 of 50 requests to the new version fail", kept=OLD, failures=3),
-        Model("the new version takes three times as long as the old one does now", kept=OLD,
+        Model(_("the new version is as good as the old one"), kept=NEW),
+        Model(_("the new version cannot be loaded"), kept=OLD, loads=False),
+        Model(_("3 of 50 requests to the new version fail"), kept=OLD, failures=3),
+        Model(_("the new version takes three times as long as the old one does now"), kept=OLD,
               seconds=3 * SECONDS),
-        Model("the new version takes 1.8 times as long as the old one", kept=NEW,
+        Model(_("the new version takes 1.8 times as long as the old one"), kept=NEW,
               seconds=1.8 * SECONDS),
-        Model("only the warm-up of the new version was slow", kept=NEW, warm_up=9.0),
+        Model(_("only the warm-up of the new version was slow"), kept=NEW, warm_up=9.0),
     ]  # fmt: skip

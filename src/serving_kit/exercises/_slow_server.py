@@ -12,6 +12,7 @@ from tritonclient.utils import InferenceServerException
 from serving_kit.client import infer
 from serving_kit.errors import ClientError
 from serving_kit.exercises._answers import NotYet, first_line
+from serving_kit.language import _
 from serving_kit.repository.config import CONFIG
 from serving_kit.server import TritonServer, causes_in
 
@@ -68,14 +69,14 @@ def load(server: TritonServer, policy: str) -> None:
         try:
             client.load_model(SLOW)
         except InferenceServerException as error:
-            (cause, *_) = [*causes_in(server.log()[old:]), first_line(error)]
-            raise NotYet(f"Triton cannot load this: {cause}") from None
+            cause = next(iter(causes_in(server.log()[old:])), first_line(error))
+            raise NotYet(_("Triton cannot load this: {cause}").format(cause=cause)) from None
 
 
 def ask_at_once(url: str, requests: int) -> list[str]:
     """Send requests at the same time; return "answered" or the error for each."""
 
-    def ask(_) -> str:
+    def ask(_number: int) -> str:
         try:
             infer(np.ones((1, 1), np.float32), model=SLOW, url=url)
         except ClientError as error:

@@ -7,24 +7,30 @@ import oneflow as flow
 from oneflow import nn
 
 from serving_kit.exercises._answers import NotYet, call, describe
+from serving_kit.language import _
 from serving_kit.stylenet.network import load_stylenet
 
 HINTS = {
     1: (
-        "Section 2 freezes everything but the norms. What is in the names of the last layer?",
-        "Go through model.named_parameters() and set each one: frozen, or trainable.",
-        'parameter.requires_grad_(name.startswith("paint.norm")) does both.',
+        _("Section 2 freezes everything but the norms. What is in the names of the last layer?"),
+        _("Go through model.named_parameters() and set each one: frozen, or trainable."),
+        _('parameter.requires_grad_(name.startswith("paint.norm")) does both.'),
     ),
     2: (
-        "Section 5 has three lines between the loss and the next step.",
-        "zero_grad() discards the old gradients, backward() computes new ones, step() moves.",
-        "loss is a tensor; loss.item() is its value as a Python float.",
+        _("Section 5 has three lines between the loss and the next step."),
+        _("zero_grad() discards the old gradients, backward() computes new ones, step() moves."),
+        _("loss is a tensor; loss.item() is its value as a Python float."),
     ),
     3: (
-        "Keep two things: the smallest distance so far, and the state dict that belongs to it.",
-        "Begin with infinity as the smallest distance. nan < smallest is False, as it should be.",
-        "state_dict() holds the model's own tensors, which the next step changes. Keep copies: "
-        "{name: tensor.detach().clone() for name, tensor in model.state_dict().items()}.",
+        _("Keep two things: the smallest distance so far, and the state dict that belongs to it."),
+        _(
+            "Begin with infinity as the smallest distance. nan < smallest is False, as it should "
+            "be."
+        ),
+        _(
+            "state_dict() holds the model's own tensors, which the next step changes. Keep copies: "
+            "{name: tensor.detach().clone() for name, tensor in model.state_dict().items()}."
+        ),
     ),
 }
 
@@ -34,17 +40,23 @@ def exercise_1(only_colours: Callable) -> str:
     model = load_stylenet()
     call(only_colours, model)
     wanted = {"paint.norm.gamma", "paint.norm.beta"}
-    names = {name for name, _ in model.named_parameters()}
+    names = set(dict(model.named_parameters()))
     found = {name for name, p in model.named_parameters() if p.requires_grad}
     if found == names:
-        raise NotYet("every parameter is still trainable; p.requires_grad_(False) freezes one.")
+        raise NotYet(_("every parameter is still trainable; p.requires_grad_(False) freezes one."))
     if not found:
-        raise NotYet("nothing is trainable now; the last norm should be.")
+        raise NotYet(_("nothing is trainable now; the last norm should be."))
     if found & wanted == wanted:
         if extra := found - wanted:
-            raise NotYet(f"{len(extra)} more are trainable than asked for, {min(extra)} for one.")
-        return "Six numbers are left: brightness and contrast of red, green and blue."
-    raise NotYet(f"{min(wanted - found)} is frozen; freeze the others, not this one.")
+            raise NotYet(
+                _("{extra} more are trainable than asked for, {name} for one.").format(
+                    extra=len(extra), name=min(extra)
+                )
+            )
+        return _("Six numbers are left: brightness and contrast of red, green and blue.")
+    raise NotYet(
+        _("{name} is frozen; freeze the others, not this one.").format(name=min(wanted - found))
+    )
 
 
 def exercise_2(train_step: Callable) -> str:
@@ -54,27 +66,37 @@ def exercise_2(train_step: Callable) -> str:
     rate, xs, ys = 0.1, np.array([[1.0], [2.0]], np.float32), np.array([[3.0], [6.0]], np.float32)
     optimizer = flow.optim.SGD(model.parameters(), lr=rate)
     weight = summed = 0.0
-    for step in ("first", "second"):
+    for number, step in enumerate((_("first"), _("second")), 1):
         expected_loss = np.mean((weight * xs - ys) ** 2)
         gradient = np.mean(2 * (weight * xs - ys) * xs)
         summed += gradient
         loss = call(train_step, model, optimizer, flow.tensor(xs), flow.tensor(ys))
         found = model.weight.item()
         if np.isclose(found, weight):
-            raise NotYet("the weight did not move: do backward() and optimizer.step() both run?")
-        if step == "second" and np.isclose(found, weight - rate * summed, atol=1e-4):
-            raise NotYet("the second step also took the first step's gradient: what forgets it?")
+            raise NotYet(_("the weight did not move: do backward() and optimizer.step() both run?"))
+        if number == 2 and np.isclose(found, weight - rate * summed, atol=1e-4):
+            raise NotYet(_("the second step also took the first step's gradient: what forgets it?"))
         weight -= rate * gradient
         if not np.isclose(found, weight, atol=1e-4):
             raise NotYet(
-                f"the {step} step led to {found:.2f}, expected {weight:.2f}; the loss is the mean "
-                "of the squared differences."
+                _(
+                    "the {step} step led to {found:.2f}, expected {weight:.2f}; the loss is the "
+                    "mean of the squared differences."
+                ).format(step=step, found=found, weight=weight)
             )
         if not isinstance(loss, float):
-            raise NotYet(f"the step is right; return the loss as a float, not {describe(loss)}.")
+            raise NotYet(
+                _("the step is right; return the loss as a float, not {what}.").format(
+                    what=describe(loss)
+                )
+            )
         if not np.isclose(loss, expected_loss, atol=1e-3):
-            raise NotYet(f"the step is right, but the loss is {loss:.2f}, not {expected_loss:.2f}.")
-    return "Forget, backward, step: every training loop is this."
+            raise NotYet(
+                _("the step is right, but the loss is {loss:.2f}, not {expected_loss:.2f}.").format(
+                    loss=loss, expected_loss=expected_loss
+                )
+            )
+    return _("Forget, backward, step: every training loop is this.")
 
 
 def exercise_3(train_and_keep: Callable) -> str:
@@ -84,7 +106,7 @@ def exercise_3(train_and_keep: Callable) -> str:
         run = _Training(distances)
         found = call(train_and_keep, run.model, run.step, run.distance, len(distances))
         _check_kept(found, run)
-    return "The best checkpoint is kept, whatever the steps after it do."
+    return _("The best checkpoint is kept, whatever the steps after it do.")
 
 
 class _Training:
@@ -110,25 +132,44 @@ class _Training:
 def _check_kept(found: object, run: _Training) -> None:
     """Compare the state dict that was kept with that of the best step."""
     if not isinstance(found, dict) or "weight" not in found:
-        raise NotYet(f"it returned {describe(found)}; let it return a state dict.")
+        raise NotYet(
+            _("it returned {what}; let it return a state dict.").format(what=describe(found))
+        )
     if run.steps != len(run.distances):
-        raise NotYet(f"step was called {run.steps} times, not {len(run.distances)}.")
+        raise NotYet(
+            _("step was called {steps} times, not {expected}.").format(
+                steps=run.steps, expected=len(run.distances)
+            )
+        )
     if not run.measured:
-        raise NotYet("distance was never called; how do you know which step is the best?")
+        raise NotYet(_("distance was never called; how do you know which step is the best?"))
     kept, best = _value(found), 1 + int(np.nanargmin(run.distances))
     run.set(-1.0)
     if _value(found) != kept:
         raise NotYet(
-            "what you return changes when the model trains on: a state dict holds the model's own "
-            "tensors. Keep copies of them."
+            _(
+                "what you return changes when the model trains on: a state dict holds the model's "
+                "own tensors. Keep copies of them."
+            )
         )
     if kept == best:
         return
-    told = f"the distances were {run.distances}; you return the state after step {kept:.0f}"
     if np.isnan(run.distances[int(kept) - 1]):
-        raise NotYet(f"{told}, where it is nan: nothing is smaller than nan.")
-    last = ", the last one" if kept == len(run.distances) else ""
-    raise NotYet(f"{told}{last}. After step {best} the distance was smallest.")
+        told = _(
+            "the distances were {distances}; you return the state after step {kept:.0f}, where it "
+            "is nan: nothing is smaller than nan."
+        )
+    elif kept == len(run.distances):
+        told = _(
+            "the distances were {distances}; you return the state after step {kept:.0f}, the last "
+            "one. After step {best} the distance was smallest."
+        )
+    else:
+        told = _(
+            "the distances were {distances}; you return the state after step {kept:.0f}. After "
+            "step {best} the distance was smallest."
+        )
+    raise NotYet(told.format(distances=run.distances, kept=kept, best=best))
 
 
 def _value(state: dict) -> float:

@@ -10,29 +10,43 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from serving_kit.exercises._answers import NotYet, call, describe, one_number
-from serving_kit.exercises._in_time import call_in_time
+from serving_kit.exercises._in_time import StillAtWork, call_in_time
+from serving_kit.language import _
 from serving_kit.server.ports import HOST
 
 HINTS = {
     1: (
-        "The counters only grow. What happened between two looks is a difference.",
-        'You need two numbers of "success": by how much its ns grew, and by how much its count '
-        "grew. A millisecond has 1,000,000 ns.",
-        '(last["ns"] - first["ns"]) / count / 1e6 where count is not 0, and 0.0 where it is.',
+        _("The counters only grow. What happened between two looks is a difference."),
+        _(
+            'You need two numbers of "success": by how much its ns grew, and by how much its count '
+            "grew. A millisecond has 1,000,000 ns."
+        ),
+        _('(last["ns"] - first["ns"]) / count / 1e6 where count is not 0, and 0.0 where it is.'),
     ),
     2: (
-        "Begin with the worst case: nothing else counts while the server does not respond at all.",
-        "A probe with 200 tells more than `ready`: this model serves its clients, whatever is "
-        "wrong with another one.",
-        'if live != 200: return "restart"; then: return "nothing" if probe == 200 else "load"',
+        _(
+            "Begin with the worst case: nothing else counts while the server does not respond at "
+            "all."
+        ),
+        _(
+            "A probe with 200 tells more than `ready`: this model serves its clients, whatever is "
+            "wrong with another one."
+        ),
+        _('if live != 200: return "restart"; then: return "nothing" if probe == 200 else "load"'),
     ),
     3: (
-        "Ask in a loop until time.monotonic() has reached a deadline. What does urlopen do while "
-        "nobody listens?",
-        "urlopen(..., timeout=s) gives up after s seconds. Every failure of it is an OSError: "
-        "HTTPError, URLError, RemoteDisconnected and TimeoutError, too.",
-        "while (left := deadline - time.monotonic()) > 0: try urlopen(..., timeout=left) and "
-        "return True; except OSError: time.sleep(0.1). After the loop, return False.",
+        _(
+            "Ask in a loop until time.monotonic() has reached a deadline. What does urlopen do "
+            "while nobody listens?"
+        ),
+        _(
+            "urlopen(..., timeout=s) gives up after s seconds. Every failure of it is an OSError: "
+            "HTTPError, URLError, RemoteDisconnected and TimeoutError, too."
+        ),
+        _(
+            "while (left := deadline - time.monotonic()) > 0: try urlopen(..., timeout=left) and "
+            "return True; except OSError: time.sleep(0.1). After the loop, return False."
+        ),
     ),
 }
 
@@ -50,18 +64,22 @@ def exercise_1(mean_milliseconds: Callable) -> str:
     before, after = statistics(3, 9_000_000_000), statistics(5, 9_300_000_000)
     found = one_number(call(mean_milliseconds, before, after))
     hints = {
-        1860.0: "that is the mean since the server started; what happened in between?",
-        300.0: "that is the time of all requests in between; how many were they?",
-        150_000_000.0: "that is nanoseconds; a millisecond has a million of them.",
-        0.15: "that is seconds.",
-        120.0: "that is compute_infer, the model's part alone; success has the whole request.",
+        1860.0: _("that is the mean since the server started; what happened in between?"),
+        300.0: _("that is the time of all requests in between; how many were they?"),
+        150_000_000.0: _("that is nanoseconds; a millisecond has a million of them."),
+        0.15: _("that is seconds."),
+        120.0: _("that is compute_infer, the model's part alone; success has the whole request."),
     }
     if not np.isclose(found, 150.0):
         hint = next((hints[h] for h in hints if np.isclose(found, h)), "expected 150.")
-        raise NotYet(f"you found {found:g} for two requests that took 300 ms together: {hint}")
+        raise NotYet(
+            _("you found {found:g} for two requests that took 300 ms together: {hint}").format(
+                found=found, hint=hint
+            )
+        )
     if not np.isclose(call(mean_milliseconds, after, after), 0.0):
-        raise NotYet("right, but without a request in between, let it return 0.")
-    return "Counters that only grow: subtract, then divide. Prometheus does the same."
+        raise NotYet(_("right, but without a request in between, let it return 0."))
+    return _("Counters that only grow: subtract, then divide. Prometheus does the same.")
 
 
 def statistics(requests: int, nanoseconds: int) -> dict:
@@ -86,27 +104,30 @@ def statistics(requests: int, nanoseconds: int) -> dict:
 
 #: The cases of exercise 2: statuses (None without a response), what to do, and a word on it.
 CASES = (
-    ((200, 200, 200, 200), "nothing", "all is well."),
-    ((None, None, None, None), "restart", "the server does not respond at all."),
+    ((200, 200, 200, 200), "nothing", _("all is well.")),
+    ((None, None, None, None), "restart", _("the server does not respond at all.")),
     (
         (200, 400, 200, 200),
         "nothing",
-        "another model is broken; this one serves its clients, who would notice a restart.",
+        _("another model is broken; this one serves its clients, who would notice a restart."),
     ),
     (
         (200, 200, 400, 404),
         "load",
-        "the model was unloaded, and the server is fine; its other models would go down with it.",
+        _(
+            "the model was unloaded, and the server is fine; its other models would go down with "
+            "it."
+        ),
     ),
     (
         (200, 200, 200, 500),
         "load",
-        "the process that serves the model died, which only the probe sees.",
+        _("the process that serves the model died, which only the probe sees."),
     ),
     (
         (200, 400, 400, 404),
         "load",
-        "the model is not loaded; a server that has to load a broken model does not even start.",
+        _("the model is not loaded; a server that has to load a broken model does not even start."),
     ),
 )
 
@@ -118,48 +139,67 @@ def exercise_2(first_aid: Callable) -> str:
         if found != wanted:
             shown = repr(found) if isinstance(found, str) else describe(found)
             raise NotYet(
-                f"live {live}, ready {ready}, model {model}, probe {probe}: your function returned "
-                f'{shown}; expected "{wanted}": {why}'
+                _(
+                    "live {live}, ready {ready}, model {model}, probe {probe}: your function "
+                    'returned {shown}; expected "{wanted}": {why}'
+                ).format(
+                    live=live,
+                    ready=ready,
+                    model=model,
+                    probe=probe,
+                    shown=shown,
+                    wanted=wanted,
+                    why=why,
+                )
             )
-    return "A restart only where nothing else helps: the other models stay up."
+    return _("A restart only where nothing else helps: the other models stay up.")
 
 
 def exercise_3(wait_until_ready: Callable) -> str:
     """Check a function that waits for a server, with servers that behave badly."""
     with _server(None) as url:
         if _wait(wait_until_ready, url, SHORT):
-            raise NotYet("nobody listens, and your function says True.")
+            raise NotYet(_("nobody listens, and your function says True."))
     never = {
-        "a server accepts the connection and says nothing": _keep_silent,
-        "a server closes the connection without a response": _hang_up,
-        "a server is live but responds with 400 at /v2/health/ready": _be_unready,
+        _("a server accepts the connection and says nothing"): _keep_silent,
+        _("a server closes the connection without a response"): _hang_up,
+        _("a server is live but responds with 400 at /v2/health/ready"): _be_unready,
     }
     for what, behave in never.items():
         with _server(behave) as url:
             if _wait(wait_until_ready, url, SHORT, what):
-                raise NotYet(f"{what}, and your function says True.")
+                raise NotYet(_("{what}, and your function says True.").format(what=what))
     late = functools.partial(_be_late, time.monotonic() + LATE_SECONDS)
     with _server(late) as url:
-        if not _wait(wait_until_ready, url, LONG, "a server becomes ready late"):
+        if not _wait(wait_until_ready, url, LONG, _("a server becomes ready late")):
             raise NotYet(
-                "the server became ready while your function waited, but it says False; does it "
-                "ask again after the first failure?"
+                _(
+                    "the server became ready while your function waited, but it says False; does "
+                    "it ask again after the first failure?"
+                )
             )
-    return "It waits for a server that comes, and for no other longer than it was told to."
+    return _("It waits for a server that comes, and for no other longer than it was told to.")
 
 
 def _wait(wait_until_ready: Callable, url: str, seconds: float, what: str = "") -> bool:
     try:
         found = call_in_time(wait_until_ready, url, seconds, seconds=seconds + NOTICE_SECONDS)
+    except StillAtWork as hint:
+        raise NotYet(
+            _(
+                "{what}: {hint} It was given {seconds:g}; how long may each single attempt take?"
+            ).format(what=what or _("nobody listens"), hint=hint, seconds=seconds)
+        ) from None
     except NotYet as hint:
-        if "still at work" in str(hint):
-            raise NotYet(
-                f"{what or 'nobody listens'}: {hint} It was given {seconds:g}; how long may each "
-                "single attempt take?"
-            ) from None
-        raise NotYet(f"{hint} (here, {what})" if what else str(hint)) from None
+        raise NotYet(
+            _("{hint} (here, {what})").format(hint=hint, what=what) if what else str(hint)
+        ) from None
     if not isinstance(found, bool | np.bool_):
-        raise NotYet(f"your function returned {describe(found)}; let it return True or False.")
+        raise NotYet(
+            _("your function returned {what}; let it return True or False.").format(
+                what=describe(found)
+            )
+        )
     return bool(found)
 
 

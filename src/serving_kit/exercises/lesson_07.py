@@ -15,43 +15,61 @@ from serving_kit.exercises import _retries
 from serving_kit.exercises._answers import NotYet, call, describe
 from serving_kit.exercises._in_time import call_in_time
 from serving_kit.exercises._quiz import mark_quiz
+from serving_kit.language import _
 from serving_kit.server import TritonServer
 
 HINTS = {
     1: (
-        "An InferInput needs the name of its data type. Which arrays have the type FP32?",
-        "tritonclient.utils.np_to_triton_dtype turns a NumPy dtype into Triton's name for it. And "
-        "which method puts the numbers into an InferInput?",
-        "InferInput(name, array.shape, np_to_triton_dtype(array.dtype)), then "
-        "set_data_from_numpy(array), for each array.",
+        _("An InferInput needs the name of its data type. Which arrays have the type FP32?"),
+        _(
+            "tritonclient.utils.np_to_triton_dtype turns a NumPy dtype into Triton's name for it. "
+            "And which method puts the numbers into an InferInput?"
+        ),
+        _(
+            "InferInput(name, array.shape, np_to_triton_dtype(array.dtype)), then "
+            "set_data_from_numpy(array), for each array."
+        ),
     ),
     2: (
-        "In section 5 a request was sent while something else was done. That something can be the "
-        "next request.",
-        "Either send all with async_infer and fetch the results afterwards, or use a thread for "
-        "each picture, as in section 6, with a client of its own.",
-        "InferenceServerClient(url, concurrency=len(pictures)); one list of async_infer(...), then "
-        "[request.get_result().as_numpy(...) for request in that list].",
+        _(
+            "In section 5 a request was sent while something else was done. That something can be "
+            "the next request."
+        ),
+        _(
+            "Either send all with async_infer and fetch the results afterwards, or use a thread "
+            "for each picture, as in section 6, with a client of its own."
+        ),
+        _(
+            "InferenceServerClient(url, concurrency=len(pictures)); one list of async_infer(...), "
+            "then [request.get_result().as_numpy(...) for request in that list]."
+        ),
     ),
     3: (
-        "Start from retry in section 11. What stands there for the number of attempts is now a "
-        "question to the clock.",
-        "Note clock() at the start. After an error, choose the pause first; if clock() + pause is "
-        "later than the start + seconds, raise the error.",
-        "pause = random.uniform(0, min(2.0, 0.1 * 2**attempt)); then `if not may_succeed(error) or "
-        "clock() + pause > began + seconds: raise`, and only then sleep(pause).",
+        _(
+            "Start from retry in section 11. What stands there for the number of attempts is now a "
+            "question to the clock."
+        ),
+        _(
+            "Note clock() at the start. After an error, choose the pause first; if clock() + pause "
+            "is later than the start + seconds, raise the error."
+        ),
+        _(
+            "pause = random.uniform(0, min(2.0, 0.1 * 2**attempt)); then `if not "
+            "may_succeed(error) or clock() + pause > began + seconds: raise`, and only then "
+            "sleep(pause)."
+        ),
     ),
 }
 QUIZ_KEY = "bdacbdac"
 QUIZ_WHY = (
-    "the first number of a request's shape is the batch; dims leave it out (lesson 05).",
-    "Triton can read another file on other machines (lesson 05, a machine without a GPU).",
-    "all health addresses say 200 while the stub is dead (lesson 06).",
-    "most of the time is not spent in the model, but before it (lesson 06, statistics).",
-    "a 404 is about the name at this moment (lesson 07, section 10).",
-    "an HTTP client belongs to one thread (lesson 07, section 6).",
-    "what content type does curl declare with -d? (lesson 07, section 8)",
-    "what keeps the clients from coming back all at the same moment? (lesson 07, section 11)",
+    _("the first number of a request's shape is the batch; dims leave it out (lesson 05)."),
+    _("Triton can read another file on other machines (lesson 05, a machine without a GPU)."),
+    _("all health addresses say 200 while the stub is dead (lesson 06)."),
+    _("most of the time is not spent in the model, but before it (lesson 06, statistics)."),
+    _("a 404 is about the name at this moment (lesson 07, section 10)."),
+    _("an HTTP client belongs to one thread (lesson 07, section 6)."),
+    _("what content type does curl declare with -d? (lesson 07, section 8)"),
+    _("what keeps the clients from coming back all at the same moment? (lesson 07, section 11)"),
 )
 MODEL = "fast_neural_style"
 #: Seconds. Triton counts a batch a moment after it has responded; when the machine is busy, it is
@@ -103,33 +121,53 @@ def exercise_1(make_inputs: Callable) -> str:
     }
     found = call(make_inputs, dict(arrays))
     if not isinstance(found, list | tuple):
-        raise NotYet(f"your function returned {describe(found)}; let it return a list.")
+        raise NotYet(
+            _("your function returned {what}; let it return a list.").format(what=describe(found))
+        )
     for tensor in found:
         if not isinstance(tensor, httpclient.InferInput):
-            raise NotYet(f"the list has {describe(tensor)} in it; let each entry be an InferInput.")
+            raise NotYet(
+                _("the list has {what} in it; let each entry be an InferInput.").format(
+                    what=describe(tensor)
+                )
+            )
     by_name = {tensor.name(): tensor for tensor in found}
     if sorted(by_name) != sorted(arrays) or len(found) != len(arrays):
-        names = ", ".join(tensor.name() for tensor in found) or "none"
-        raise NotYet(f"its inputs are {names}; expected {', '.join(arrays)}, each once.")
+        names = ", ".join(tensor.name() for tensor in found) or _("none")
+        raise NotYet(
+            _("its inputs are {names}; expected {expected}, each once.").format(
+                names=names, expected=", ".join(arrays)
+            )
+        )
     for name, array in arrays.items():
         _check_input(by_name[name], name, array)
-    return "The same few lines send pictures, tokens and masks."
+    return _("The same few lines send pictures, tokens and masks.")
 
 
 def _check_input(tensor: httpclient.InferInput, name: str, array: np.ndarray) -> None:
     kind = np_to_triton_dtype(array.dtype)
     if tensor.datatype() != kind:
-        raise NotYet(f"{name} is sent as {tensor.datatype()}, but the array is {array.dtype}.")
+        raise NotYet(
+            _("{name} is sent as {datatype}, but the array is {dtype}.").format(
+                name=name, datatype=tensor.datatype(), dtype=array.dtype
+            )
+        )
     if list(tensor.shape()) != list(array.shape):
-        raise NotYet(f"{name} has the shape {tensor.shape()}; the array has {list(array.shape)}.")
+        raise NotYet(
+            _("{name} has the shape {found}; the array has {expected}.").format(
+                name=name, found=tensor.shape(), expected=list(array.shape)
+            )
+        )
     # tritonclient has no public way to look at the numbers: bytes, or a list for JSON.
     content, listed = tensor._get_binary_data(), tensor._get_tensor().get("data")
     if content is None and listed is None:
-        raise NotYet(f"{name} has a name, a type and a shape, but no numbers in it yet.")
+        raise NotYet(
+            _("{name} has a name, a type and a shape, but no numbers in it yet.").format(name=name)
+        )
     if content is None:
         content = np.array(listed, array.dtype).tobytes()
     if content != array.tobytes():
-        raise NotYet(f"{name} holds other numbers than the array.")
+        raise NotYet(_("{name} holds other numbers than the array.").format(name=name))
 
 
 def exercise_2(paint_all: Callable) -> str:
@@ -141,29 +179,45 @@ def exercise_2(paint_all: Callable) -> str:
         together = _most_together(server.url, before, len(pictures))
     if together < 2:
         raise NotYet(
-            "every painting is right, but Triton never had two requests at once: each was sent "
-            "only after the response to the one before it."
+            _(
+                "every painting is right, but Triton never had two requests at once: each was sent "
+                "only after the response to the one before it."
+            )
         )
-    return f"Triton had {together} of your requests at once, and took them together."
+    return _("Triton had {together} of your requests at once, and took them together.").format(
+        together=together
+    )
 
 
 def _check_answers(found: object, pictures: list[np.ndarray]) -> None:
     """Raise unless each picture has its own painting, in the pictures' order."""
     if not isinstance(found, list | tuple) or len(found) != len(pictures):
-        what = f"{len(found)} paintings" if isinstance(found, list | tuple) else describe(found)
-        raise NotYet(f"it returned {what}; let it return a list with a painting for each picture.")
+        what = (
+            _("{paintings} paintings").format(paintings=len(found))
+            if isinstance(found, list | tuple)
+            else describe(found)
+        )
+        raise NotYet(
+            _("it returned {what}; let it return a list with a painting for each picture.").format(
+                what=what
+            )
+        )
     levels = []
     for answer in found:
         if not isinstance(answer, np.ndarray):
-            raise NotYet(f"a painting is {describe(answer)}; let each be a NumPy array.")
+            raise NotYet(
+                _("a painting is {what}; let each be a NumPy array.").format(what=describe(answer))
+            )
         levels.append(float(255 - answer.mean()))
     expected = [float(picture[0, 0, 0, 0]) for picture in pictures]
     if levels != expected:
         same = sorted(levels) == expected
         raise NotYet(
-            "all paintings came, but not in the order of the pictures."
+            _("all paintings came, but not in the order of the pictures.")
             if same
-            else "some paintings are not those of their pictures; has every request its own data?"
+            else _(
+                "some paintings are not those of their pictures; has every request its own data?"
+            )
         )
 
 
@@ -190,7 +244,7 @@ def _most_together(url: str, before: Counter, rows: int) -> int:
 def exercise_3(retry_within: Callable) -> str:
     """Check a function that retries with pauses within a time limit, on a clock of our own."""
     _retries.check(retry_within)
-    return "It is patient with the server, and honest with the person who waits."
+    return _("It is patient with the server, and honest with the person who waits.")
 
 
 def exercise_quiz(letters: str) -> str:

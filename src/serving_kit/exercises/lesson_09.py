@@ -11,6 +11,7 @@ import numpy as np
 
 from serving_kit.errors import ConfigError
 from serving_kit.exercises._answers import NotYet, call, describe
+from serving_kit.language import _
 from serving_kit.paths import MODEL_REPOSITORY
 from serving_kit.repository import checks
 from serving_kit.repository.config import CONFIG, CPU_CONFIG
@@ -18,24 +19,34 @@ from serving_kit.repository.config_text import parse_config
 
 HINTS = {
     1: (
-        "An instance that needs 90 ms for a request can do about 11 of them in a second.",
-        "25 requests a second of 90 ms each are 25 * 90 = 2,250 ms of work in each second. How "
-        "many instances have 1,000 ms each?",
-        "math.ceil(per_second * ms / 1000) for each step.",
+        _("An instance that needs 90 ms for a request can do about 11 of them in a second."),
+        _(
+            "25 requests a second of 90 ms each are 25 * 90 = 2,250 ms of work in each second. How "
+            "many instances have 1,000 ms each?"
+        ),
+        _("math.ceil(per_second * ms / 1000) for each step."),
     ),
     2: (
-        "Start from CONFIG of section 3. Which model is exchanged, and what does it need that the "
-        "other one did not?",
-        "A second entry in `input`, with the dims [ 1, 26 ], and a second input_map in the step of "
-        "multi_style.",
-        'input_map { key: "INPUT_1" value: "WEIGHTS" }: the key is the name in the model, the '
-        "value the name in the ensemble.",
+        _(
+            "Start from CONFIG of section 3. Which model is exchanged, and what does it need that "
+            "the other one did not?"
+        ),
+        _(
+            "A second entry in `input`, with the dims [ 1, 26 ], and a second input_map in the "
+            "step of multi_style."
+        ),
+        _(
+            'input_map { key: "INPUT_1" value: "WEIGHTS" }: the key is the name in the model, the '
+            "value the name in the ensemble."
+        ),
     ),
     3: (
-        "What happens to the third request if the second one raises?",
-        "try and except belong inside the loop, and every turn appends exactly one response.",
-        "except ValueError: InferenceResponse([], TritonError(str(error), INVALID_ARG)), "
-        "and except Exception the same without a code, which means INTERNAL.",
+        _("What happens to the third request if the second one raises?"),
+        _("try and except belong inside the loop, and every turn appends exactly one response."),
+        _(
+            "except ValueError: InferenceResponse([], TritonError(str(error), INVALID_ARG)), and "
+            "except Exception the same without a code, which means INTERNAL."
+        ),
     ),
 }
 NAME = "blend_jpeg"
@@ -51,24 +62,32 @@ def exercise_1(instances: Callable) -> str:
         found = call(instances, dict(milliseconds), per_second)
         if not isinstance(found, dict) or set(found) != set(milliseconds):
             what = sorted(found) if isinstance(found, dict) else describe(found)
-            raise NotYet(f"it returned {what}; expected a dict with the steps as keys.")
+            raise NotYet(
+                _("it returned {what}; expected a dict with the steps as keys.").format(what=what)
+            )
         for step, number in found.items():
             _check_number(step, number, expected[step], milliseconds[step], per_second)
-    return "And the slowest step gets the most instances, not every step the same number."
+    return _("And the slowest step gets the most instances, not every step the same number.")
 
 
 def _check_number(step: str, found: object, wanted: int, ms: float, per_second: int) -> None:
     if found == wanted:
         return
-    said = f"for {per_second} requests a second of {ms:g} ms each, {step} gets {found!r}"
+    said = _("for {per_second} requests a second of {ms:g} ms each, {step} gets {found!r}").format(
+        per_second=per_second, ms=ms, step=step, found=found
+    )
     if not isinstance(found, int | float | np.number) or found != int(found):
-        raise NotYet(f"{said}; instances come in whole numbers.")
+        raise NotYet(_("{said}; instances come in whole numbers.").format(said=said))
     if found == 0:
-        raise NotYet(f"{said}: nothing would be done.")
+        raise NotYet(_("{said}: nothing would be done.").format(said=said))
     if found < wanted:
         can = found * 1000 / ms
-        raise NotYet(f"{said}, which can do {can:.1f} a second: the queue grows forever.")
-    raise NotYet(f"{said}; {wanted} can keep up.")
+        raise NotYet(
+            _("{said}, which can do {can:.1f} a second: the queue grows forever.").format(
+                said=said, can=can
+            )
+        )
+    raise NotYet(_("{said}; {wanted} can keep up.").format(said=said, wanted=wanted))
 
 
 def exercise_2(text: str) -> str:
@@ -76,20 +95,29 @@ def exercise_2(text: str) -> str:
     try:
         config = parse_config(text, Path(CONFIG))
     except ConfigError as error:
-        raise NotYet(f"Triton cannot read it: {error}.") from None
+        raise NotYet(_("Triton cannot read it: {error}.").format(error=error)) from None
     names = [step.model_name for step in config.ensemble_scheduling.step]
     if sorted(names) != sorted(STEPS):
-        raise NotYet(f"its steps are {', '.join(names) or 'none'}; expected {_list(STEPS)}.")
+        steps = ", ".join(names) or _("none")
+        raise NotYet(
+            _("its steps are {steps}; expected {expected}.").format(
+                steps=steps, expected=_list(STEPS)
+            )
+        )
     for kind, wanted in (("input", INPUTS), ("output", OUTPUTS)):
         found = {tensor.name for tensor in getattr(config, kind)}
         if found != wanted:
+            tensors = _list(sorted(found)) or _("not there")
             raise NotYet(
-                f"its {kind} is {_list(sorted(found)) or 'not there'}; expected "
-                f"{_list(sorted(wanted))}."
+                _("its {kind} is {tensors}; expected {expected}.").format(
+                    kind=kind, tensors=tensors, expected=_list(sorted(wanted))
+                )
             )
     for finding in _findings(text):
-        raise NotYet(f"make check would say: {finding.message}.")
-    return "Any of 26 styles, and any blend of them, in one request; the next load will serve it."
+        raise NotYet(_("make check would say: {message}.").format(message=finding.message))
+    return _(
+        "Any of 26 styles, and any blend of them, in one request; the next load will serve it."
+    )
 
 
 def _findings(text: str) -> list[checks.Finding]:
@@ -108,7 +136,7 @@ def _findings(text: str) -> list[checks.Finding]:
 
 
 def _list(names: tuple[str, ...] | list[str]) -> str:
-    return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
+    return _(" and ").join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
 
 
 class _BadPicture(ValueError):
@@ -159,7 +187,7 @@ def exercise_3(execute: Callable) -> str:
     _run(execute, (GOOD,))
     _run(execute, (GOOD, BAD, GOOD))
     _run(execute, BATCH)
-    return "Five requests, five responses: three paintings, a 400 and a 500."
+    return _("Five requests, five responses: three paintings, a 400 and a 500.")
 
 
 def _paint(picture: np.ndarray) -> np.ndarray:
@@ -179,41 +207,77 @@ def _run(execute: Callable, batch: tuple[int, ...]) -> None:
         found = call(execute, requests, _paint, _PB_UTILS)
     except NotYet as hint:
         if isinstance(hint.__cause__, _BadPicture | _Fault):
-            what = "a bad picture" if isinstance(hint.__cause__, _BadPicture) else "a fault of ours"
+            what = (
+                _("a bad picture")
+                if isinstance(hint.__cause__, _BadPicture)
+                else _("a fault of ours")
+            )
             raise NotYet(
-                f"{what} among {len(batch)} requests, and `execute` raised: Triton fails all "
-                f"{len(batch)} of them with a 500."
+                _(
+                    "{what} among {requests} requests, and `execute` raised: Triton fails all "
+                    "{requests} of them with a 500."
+                ).format(what=what, requests=len(batch))
             ) from None
         raise
     if not isinstance(found, list) or len(found) != len(batch):
-        what = f"a list of {len(found)}" if isinstance(found, list) else describe(found)
+        what = (
+            _("a list of {found}").format(found=len(found))
+            if isinstance(found, list)
+            else describe(found)
+        )
         raise NotYet(
-            f"{len(batch)} requests, and it returned {what}; return a list with a response for "
-            "each."
+            _(
+                "{requests} requests, and it returned {what}; return a list with a response for "
+                "each."
+            ).format(requests=len(batch), what=what)
         )
     for place, (kind, response) in enumerate(zip(batch, found, strict=True)):
         if not isinstance(response, _Response):
-            raise NotYet(f"a response is {describe(response)}; let it be an InferenceResponse.")
+            raise NotYet(
+                _("a response is {what}; let it be an InferenceResponse.").format(
+                    what=describe(response)
+                )
+            )
         _check_response(kind, place, response)
 
 
 def _check_response(kind: int, place: int, response: _Response) -> None:
     error = response.error
     if error is not None and not isinstance(error, _TritonError):
-        raise NotYet(f"an error is {describe(error)}; let it be a TritonError.")
+        raise NotYet(_("an error is {what}; let it be a TritonError.").format(what=describe(error)))
     if kind == GOOD:
         if error:
-            raise NotYet(f"the good picture at place {place} got an error, {error.message!r}.")
+            raise NotYet(
+                _("the good picture at place {place} got an error, {message!r}.").format(
+                    place=place, message=error.message
+                )
+            )
         jpeg = response.outputs.get("JPEG")
         if jpeg is None:
-            raise NotYet(f"the response to the good picture at place {place} has no tensor JPEG.")
+            raise NotYet(
+                _("the response to the good picture at place {place} has no tensor JPEG.").format(
+                    place=place
+                )
+            )
         if not np.array_equal(jpeg.as_numpy(), [GOOD + 100, place + 100]):
-            raise NotYet(f"the picture at place {place} got the painting of another one.")
+            raise NotYet(
+                _("the picture at place {place} got the painting of another one.").format(
+                    place=place
+                )
+            )
     elif not error:
-        raise NotYet(f"the request at place {place} failed, but its response has no error.")
+        raise NotYet(
+            _("the request at place {place} failed, but its response has no error.").format(
+                place=place
+            )
+        )
     elif kind == BAD and error.code != _TritonError.INVALID_ARG:
-        raise NotYet("a bad picture got a 500, which says that it was our mistake.")
+        raise NotYet(_("a bad picture got a 500, which says that it was our mistake."))
     elif kind == BAD and "the picture is empty" not in error.message:
-        raise NotYet(f"the visitor reads {error.message!r}, not what is wrong with the picture.")
+        raise NotYet(
+            _("the visitor reads {message!r}, not what is wrong with the picture.").format(
+                message=error.message
+            )
+        )
     elif kind == FAULTY and error.code == _TritonError.INVALID_ARG:
-        raise NotYet("a fault of ours got a 400, which says that the picture was to blame.")
+        raise NotYet(_("a fault of ours got a 400, which says that the picture was to blame."))

@@ -7,29 +7,47 @@ from math import isclose
 import numpy as np
 
 from serving_kit.exercises._answers import NotYet, call, describe
+from serving_kit.language import _
 
 HINTS = {
     1: (
-        "How many milliseconds does the whole network take before the fix, and how many after it? "
-        "The answer is the first divided by the second.",
-        "After the fix, `kind` takes spent[kind] / possible[kind], and everything else takes as "
-        "long as before.",
-        "total = sum(spent.values()), and for each kind: "
-        "total / (total - spent[kind] + spent[kind] / possible[kind]).",
+        _(
+            "How many milliseconds does the whole network take before the fix, and how many after "
+            "it? The answer is the first divided by the second."
+        ),
+        _(
+            "After the fix, `kind` takes spent[kind] / possible[kind], and everything else takes "
+            "as long as before."
+        ),
+        _(
+            "total = sum(spent.values()), and for each kind: total / (total - spent[kind] + "
+            "spent[kind] / possible[kind])."
+        ),
     ),
     2: (
-        "Section 1 has three rules. Which of them does the stub follow?",
-        "Call each function once before you start the clock. Then let a loop over the rounds "
-        "contain a loop over the two functions, and append each time to a list.",
-        "One measurement is: began = clock(); run().numpy(); took.append(clock() - began). "
-        "statistics.median takes such a list.",
+        _("Section 1 has three rules. Which of them does the stub follow?"),
+        _(
+            "Call each function once before you start the clock. Then let a loop over the rounds "
+            "contain a loop over the two functions, and append each time to a list."
+        ),
+        _(
+            "One measurement is: began = clock(); run().numpy(); took.append(clock() - began). "
+            "statistics.median takes such a list."
+        ),
     ),
     3: (
-        "The shape is wrong because pixels at the border have no window. What does section 4 do "
-        "with `places` before it takes the windows?",
-        "np.pad with mode='reflect' mirrors. How many pixels does a kernel of 3, or of 9, reach "
-        "beyond the border?",
-        "padded = np.pad(places, kernel // 2, mode='reflect'), and then the windows of `padded`.",
+        _(
+            "The shape is wrong because pixels at the border have no window. What does section 4 "
+            "do with `places` before it takes the windows?"
+        ),
+        _(
+            "np.pad with mode='reflect' mirrors. How many pixels does a kernel of 3, or of 9, "
+            "reach beyond the border?"
+        ),
+        _(
+            "padded = np.pad(places, kernel // 2, mode='reflect'), and then the windows of "
+            "`padded`."
+        ),
     ),
 }
 
@@ -42,18 +60,24 @@ def exercise_1(whole_speedup: Callable) -> str:
     )
     found = call(whole_speedup, dict(spent), dict(possible))
     if not isinstance(found, dict):
-        raise NotYet(f"it returned {describe(found)}; let it return a dict.")
+        raise NotYet(_("it returned {what}; let it return a dict.").format(what=describe(found)))
     if set(found) != set(spent):
-        raise NotYet(f"it has the kinds {sorted(found)}, expected {sorted(spent)}.")
+        raise NotYet(
+            _("it has the kinds {found}, expected {expected}.").format(
+                found=sorted(found), expected=sorted(spent)
+            )
+        )
     for kind, took in spent.items():
         rest = sum(spent.values()) - took
         expected = (rest + took) / (rest + took / possible[kind])
         if not isinstance(found[kind], float | int) or not isclose(found[kind], expected):
             raise NotYet(
-                f"{kind} takes {took:.0f} of 1000 ms and becomes {possible[kind]} times as fast: "
-                f"you say {found[kind]} for the whole; how many ms does the whole take then?"
+                _(
+                    "{kind} takes {took:.0f} of 1000 ms and becomes {times} times as fast: you say "
+                    "{found} for the whole; how many ms does the whole take then?"
+                ).format(kind=kind, took=took, times=possible[kind], found=found[kind])
             )
-    return "Norm first: 1.8 times; making Pad 50 times as fast gives only 1.1."
+    return _("Norm first: 1.8 times; making Pad 50 times as fast gives only 1.1.")
 
 
 @dataclass
@@ -113,27 +137,29 @@ ROUNDS = 9
 
 def exercise_2(compare: Callable) -> str:
     """Check a stopwatch on simulated machines, each with one thing that spoils a careless one."""
-    _measure(compare, Machine(), "on a machine where nothing goes wrong", _not_waited)
+    _measure(compare, Machine(), _("on a machine where nothing goes wrong"), _not_waited)
     _measure(
         compare,
         Machine(warm_up=1.0),
-        "when the first run of each function takes a second longer",
-        "the first run counts in your result. Call each function once before you measure.",
+        _("when the first run of each function takes a second longer"),
+        _("the first run counts in your result. Call each function once before you measure."),
     )
     _measure(
         compare,
         Machine(interrupted=(8, 5.0)),
-        "when another program interrupts one run for 5 s",
-        "one bad moment changes your result. Which mean of a list ignores it?",
+        _("when another program interrupts one run for 5 s"),
+        _("one bad moment changes your result. Which mean of a list ignores it?"),
     )
     _measure(
         compare,
         Machine(drift=0.05),
-        "on a machine that gets 5 % slower with each run",
-        "the function that was measured last got the slow machine. Let them take turns, round by "
-        "round.",
+        _("on a machine that gets 5 % slower with each run"),
+        _(
+            "the function that was measured last got the slow machine. Let them take turns, round "
+            "by round."
+        ),
     )
-    return "Waited for, warm, in turns, and the median: this stopwatch can be trusted."
+    return _("Waited for, warm, in turns, and the median: this stopwatch can be trusted.")
 
 
 def _measure(compare: Callable, machine: Machine, when: str, why: str | Callable) -> None:
@@ -141,52 +167,86 @@ def _measure(compare: Callable, machine: Machine, when: str, why: str | Callable
     first, second = machine.program("first", SLOW), machine.program("second", QUICK)
     found = call(compare, first, second, machine.clock, ROUNDS)
     if not isinstance(found, list | tuple | np.ndarray) or len(found) != 2:
-        raise NotYet(f"it returned {describe(found)}; let it return two numbers.")
+        raise NotYet(
+            _("it returned {what}; let it return two numbers.").format(what=describe(found))
+        )
     slow, quick = map(float, found)
     if min(machine.ran.count("first"), machine.ran.count("second")) < ROUNDS:
-        raise NotYet(f"with rounds={ROUNDS} a function ran only {_counts(machine)}.")
+        raise NotYet(
+            _("with rounds={rounds} a function ran only {counts}.").format(
+                rounds=ROUNDS, counts=_counts(machine)
+            )
+        )
     # Where the machine gets slower with each run, taking turns leaves 5 % to the second.
     if not 1.7 < slow / max(quick, 1e-12) < 2.3:
         reason = why if isinstance(why, str) else why(slow)
-        raise NotYet(f"{when}, your seconds are {slow:.3g} and {quick:.3g}, not 2 to 1: {reason}")
+        raise NotYet(
+            _("{when}, your seconds are {slow:.3g} and {quick:.3g}, not 2 to 1: {reason}").format(
+                when=when, slow=slow, quick=quick, reason=reason
+            )
+        )
     if machine.drift == 0 and not isclose(slow, SLOW, rel_tol=0.01):
         reason = why if isinstance(why, str) else why(slow)
-        raise NotYet(f"{when}, your seconds are {slow:.3g}, expected {SLOW}: {reason}")
+        raise NotYet(
+            _("{when}, your seconds are {slow:.3g}, expected {expected}: {reason}").format(
+                when=when, slow=slow, expected=SLOW, reason=reason
+            )
+        )
 
 
 def _not_waited(slow: float) -> str:
     if slow < SLOW / 10:
-        return "you read the clock before the work was done. What waits for a result?"
-    return "one call of each function belongs between two looks at the clock."
+        return _("you read the clock before the work was done. What waits for a result?")
+    return _("one call of each function belongs between two looks at the clock.")
 
 
 def _counts(machine: Machine) -> str:
-    return " and ".join(f"{machine.ran.count(name)} times" for name in ("first", "second"))
+    first, second = map(machine.ran.count, ("first", "second"))
+    return _("{first} times and {second} times").format(first=first, second=second)
 
 
 def exercise_3(window_index: Callable) -> str:
     """Check which rows each pixel sees, for several sizes and kernels."""
     for height, width, kernel in ((5, 5, 3), (6, 9, 3), (16, 12, 9)):
         found = call(window_index, height, width, kernel)
-        where = f"for {height} x {width} pixels and a {kernel} x {kernel} kernel"
+        where = _("for {height} x {width} pixels and a {kernel} x {kernel} kernel").format(
+            height=height, width=width, kernel=kernel
+        )
         if not isinstance(found, np.ndarray):
-            raise NotYet(f"{where} it returned {describe(found)}; let it return an array.")
+            raise NotYet(
+                _("{where} it returned {what}; let it return an array.").format(
+                    where=where, what=describe(found)
+                )
+            )
         wanted = (height * width, kernel * kernel)
         if found.shape != wanted:
             raise NotYet(
-                f"{where} the shape is {found.shape}, expected {wanted}: every pixel has a row, "
-                "those at the border, too."
+                _(
+                    "{where} the shape is {shape}, expected {wanted}: every pixel has a row, those "
+                    "at the border, too."
+                ).format(where=where, shape=found.shape, wanted=wanted)
             )
         expected = _windows(height, width, kernel)
         if not np.array_equal(found, expected):
             pixel = int(np.argmax((found != expected).any(axis=1)))
             raise NotYet(
-                f"{where} pixel {pixel} sees the rows {found[pixel].tolist()}, expected "
-                f"{expected[pixel].tolist()}: outside of the picture it is mirrored at the border."
+                _(
+                    "{where} pixel {pixel} sees the rows {found}, expected {expected}: outside of "
+                    "the picture it is mirrored at the border."
+                ).format(
+                    where=where,
+                    pixel=pixel,
+                    found=found[pixel].tolist(),
+                    expected=expected[pixel].tolist(),
+                )
             )
         if found.dtype != np.int32:
-            raise NotYet(f"the numbers are right, but {found.dtype}; gather here takes int32.")
-    return "A gather with this index is padding and im2col in one."
+            raise NotYet(
+                _("the numbers are right, but {dtype}; gather here takes int32.").format(
+                    dtype=found.dtype
+                )
+            )
+    return _("A gather with this index is padding and im2col in one.")
 
 
 def _windows(height: int, width: int, kernel: int) -> np.ndarray:
