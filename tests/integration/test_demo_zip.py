@@ -27,7 +27,6 @@ from serving_kit.client.images import read_image
 from serving_kit.paths import CAT, ROOT
 from serving_kit.server.supervisor import restarts
 
-BUILDER = ROOT / "demo.zip-builder"
 PYTHON = Path(sys._base_executable).resolve()
 UV = Path(sys.executable).with_name("uv")
 #: What has to be done is done within this time, or hangs.

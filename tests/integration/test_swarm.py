@@ -21,7 +21,6 @@ pytestmark = pytest.mark.long
 README = ROOT / "deploy" / "swarm" / "README.md"
 OF_STACK = "label=com.docker.stack.namespace=kit"
 BRIDGE = "docker_gwbridge"
-OF_GATEWAY = "label=com.docker.swarm.service.name=kit_gateway"
 OF_TRITON = "label=com.docker.swarm.service.name=kit_triton"
 SECONDS = 180
 

@@ -83,9 +83,7 @@ def test_a_mistake_in_the_dockerfile_is_found(tmp_path, right, wrong, rule):
     assert rule in done.stdout + done.stderr
 
 
-@pytest.mark.parametrize(
-    "file", [COMPOSE, GPU, ACCESS, STACK, STACK_ACCESS], ids=lambda file: file.name
-)
+@pytest.mark.parametrize("file", COMPOSE_FILES, ids=lambda file: file.name)
 def test_the_compose_file_is_clean(file):
     done = check_compose(file)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -131,10 +131,6 @@ def raises_the_first(send, seconds, sleep, clock):
         raise errors[0] from None
 
 
-def counts_pauses_only(send, seconds, sleep, clock):
-    return retry_within(send, seconds, sleep, clock, ends=lambda now, pause, end: now > end)
-
-
 @pytest.mark.parametrize(
     ("answer", "hint"),
     [
