@@ -13,8 +13,8 @@ from serving_kit.language import TRANSLATIONS
 from serving_kit.paths import ROOT
 
 SOURCES = sorted((ROOT / EXERCISES).glob("*.py"))
-#: Two words in a row: no name, no format, no code.
-PROSE = re.compile(r"[A-Za-z]{2,}[,;:]? [a-z]+")
+#: Two words in a row, or the end of a sentence: no name, no format, no code.
+PROSE = re.compile(r"[A-Za-z]{2,}[,;:]? [a-z]+|[a-z] .*[.?!]$")
 #: Calls whose words are not the exercises' own: those that are translated already, and errors that
 #: say what Triton or the kit itself would.
 OTHERS = {
