@@ -14,7 +14,8 @@ REPLICAS =
 DRY_RUN =
 QUICK =
 PYTORCH =
-export IMAGE STYLE V SERVER PORT REPOSITORY REPLICAS DRY_RUN QUICK PYTORCH
+LESSONS =
+export IMAGE STYLE V SERVER PORT REPOSITORY REPLICAS DRY_RUN QUICK PYTORCH LESSONS
 
 .PHONY: help
 help: ## list the commands
@@ -64,9 +65,12 @@ image: ## build the kit's Docker images, oneflow-serving-kit and oneflow-serving
 	@docker build --tag oneflow-serving-kit-gateway deploy/gateway
 
 .PHONY: lab
-lab: env ## open the lessons in JupyterLab
-	@env $$($(PYTHON) -m oneflow_backend.openblas) $(PYTHON) -m jupyterlab $$([ "$$(id -u)" -ne 0 ] || echo --allow-root) \
-	  --LabApp.app_settings_dir=tools/jupyterlab --notebook-dir=. notebooks/00_quickstart.ipynb
+lab: env ## open the lessons in JupyterLab (LESSONS=zh: in Chinese)
+	@case "$$LESSONS" in ""|en|zh) ;; *) \
+	  echo "make lab: there are no lessons in \"$$LESSONS\"; write LESSONS=en or LESSONS=zh" >&2; exit 2;; esac
+	@env $$($(PYTHON) -m oneflow_backend.openblas) $${LESSONS:+SERVING_KIT_LANGUAGE="$$LESSONS"} \
+	  $(PYTHON) -m jupyterlab $$([ "$$(id -u)" -ne 0 ] || echo --allow-root) --LabApp.app_settings_dir=tools/jupyterlab \
+	  --notebook-dir=. notebooks/$$([ "$$LESSONS" != zh ] || echo zh/)00_quickstart.ipynb
 
 .PHONY: models
 models: env ## export the models into model_repository/

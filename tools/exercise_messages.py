@@ -1,42 +1,18 @@
-"""What the exercises say to a learner, in the order of their sources: the messages to translate.
-
-``make translations`` renews docs/locale/zh_CN/LC_MESSAGES/exercises.po from it.
-"""
+"""What the exercises say to a learner: the messages to translate."""
 
 from pathlib import Path
-from typing import NamedTuple
 
 from babel.messages.extract import extract_from_dir
 
-from serving_kit.paths import ROOT
+#: Where they are, in the repository.
+EXERCISES = Path("src", "serving_kit", "exercises")
 
-EXERCISES = ROOT / "src" / "serving_kit" / "exercises"
 
+def exercise_messages(root: Path) -> list[str]:
+    """Return what is given to ``_``, in the order of the sources.
 
-class ExerciseMessage(NamedTuple):
-    """An English message.
-
-    Attributes:
-        text: what is given to ``_``.
-        file: its source, relative to the repository.
-        line: where it begins there.
+    Args:
+        root: the folder of the repository.
     """
-
-    text: str
-    file: str
-    line: int
-
-
-def exercise_messages() -> list[ExerciseMessage]:
-    """Return the messages, each once, where it comes first."""
-    found = extract_from_dir(EXERCISES, [("**.py", "python")], keywords={"_": None})
-    first = {}
-    for file, line, text, _comments, _context in found:
-        source = (EXERCISES / file).relative_to(ROOT).as_posix()
-        first.setdefault(text, ExerciseMessage(text, source, line))
-    return list(first.values())
-
-
-if __name__ == "__main__":
-    for message in exercise_messages():
-        print(f"{Path(message.file).name}:{message.line}: {message.text}")
+    found = extract_from_dir(root / EXERCISES, [("**.py", "python")], keywords={"_": None})
+    return [message for _file, _line, message, _comments, _context in found]

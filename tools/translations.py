@@ -20,12 +20,14 @@ from babel.messages.catalog import Catalog
 from babel.messages.pofile import read_po, write_po
 
 from drawing_messages import labels
+from exercise_messages import exercise_messages
 from markdown_messages import headings, messages, translated
 from translation_rules import problems
 
 ROOT = Path(__file__).resolve().parent.parent
 LANGUAGE = "zh_CN"
 LOCALE = Path("docs", "locale", LANGUAGE, "LC_MESSAGES")
+EXERCISES = LOCALE / "exercises.po"
 #: The texts with translations, as patterns. Figures that a command measures are not among them.
 TEXTS = ("README.md", "notebooks/*.md", "notebooks/*.ipynb", "demo.zip-builder/files/README.md")
 DOCS = "docs/*.md"
@@ -253,6 +255,7 @@ def found_messages(root: Path) -> dict[Path, list[str]]:
     found[root / catalog_file(DRAWINGS)] = [
         label for drawing in drawings for label in labels(drawing.read_text(encoding="utf-8"))
     ]
+    found[root / EXERCISES] = exercise_messages(root)
     return found
 
 

@@ -101,7 +101,7 @@ def with_more(told: str, more: str) -> str:
 def first_line(error: Exception) -> str:
     """Return an error's type and its first line, without the colours that OneFlow puts in."""
     lines = [line.strip() for line in _COLOUR.sub("", str(error)).splitlines() if line.strip()]
-    text = f"{type(error).__name__}: {lines[0] if lines else _('no message')}"
+    text = f"{type(error).__name__}: " + (lines[0] if lines else _("no message"))
     return text if len(text) <= MAX_CHARACTERS else text[: MAX_CHARACTERS - 3] + "..."
 
 

@@ -8,7 +8,7 @@ def statistics(batches: dict[int, tuple[int, float]], queue_ms: float) -> dict:
         batches: for each size the number of runs, and the milliseconds that each took.
         queue_ms: what all requests together waited.
     """
-    rows = sum(size * runs for size, (runs, _) in batches.items())
+    rows = sum(size * runs for size, (runs, _ms) in batches.items())
 
     def summed(milliseconds: float) -> dict:
         return {"count": rows, "ns": round(1e6 * milliseconds)}
@@ -22,7 +22,7 @@ def statistics(batches: dict[int, tuple[int, float]], queue_ms: float) -> dict:
         "version": "1",
         "last_inference": 1700000000000,
         "inference_count": rows,
-        "execution_count": sum(runs for runs, _ in batches.values()),
+        "execution_count": sum(runs for runs, _ms in batches.values()),
         "inference_stats": {
             "success": summed(queue_ms + per_request),
             "fail": {"count": 0, "ns": 0},

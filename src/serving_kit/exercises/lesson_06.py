@@ -71,7 +71,7 @@ def exercise_1(mean_milliseconds: Callable) -> str:
         120.0: _("that is compute_infer, the model's part alone; success has the whole request."),
     }
     if not np.isclose(found, 150.0):
-        hint = next((hints[h] for h in hints if np.isclose(found, h)), "expected 150.")
+        hint = next((hints[h] for h in hints if np.isclose(found, h)), _("expected 150."))
         raise NotYet(
             _("you found {found:g} for two requests that took 300 ms together: {hint}").format(
                 found=found, hint=hint

@@ -136,7 +136,9 @@ def _findings(text: str) -> list[checks.Finding]:
 
 
 def _list(names: tuple[str, ...] | list[str]) -> str:
-    return _(" and ").join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
+    if len(names) < 2:
+        return "".join(names)
+    return _("{names} and {last}").format(names=", ".join(names[:-1]), last=names[-1])
 
 
 class _BadPicture(ValueError):
