@@ -15,7 +15,8 @@ DRY_RUN =
 QUICK =
 PYTORCH =
 LESSONS =
-export IMAGE STYLE V SERVER PORT REPOSITORY REPLICAS DRY_RUN QUICK PYTORCH LESSONS
+SITE_REPOSITORY =
+export IMAGE STYLE V SERVER PORT REPOSITORY REPLICAS DRY_RUN QUICK PYTORCH LESSONS SITE_REPOSITORY
 
 .PHONY: help
 help: ## list the commands
@@ -99,8 +100,8 @@ translations: env ## renew the course in Chinese; list what needs a translator (
 	@$(PYTHON) tools/translations.py
 
 .PHONY: html
-html: env ## make web pages of the whole course in build/html/; they need no network
-	@$(PYTHON) tools/build_html.py
+html: env ## make the course's site, build/html/index.html, in both languages (SITE_REPOSITORY=https://...)
+	@$(PYTHON) tools/build_site.py
 
 .PHONY: drawings
 drawings: env ## draw docs/drawings/ again from their texts (needs npm and chromium)

@@ -33,7 +33,7 @@ RUN_BY = {
     "make stop": "test_make_serve_status_stop",
     "make check": "test_make_check",
     "make lab": "test_make_lab",
-    "make html": "tests/browser/test_html.py, which calls what the verb calls",
+    "make html": "tests/browser/test_site.py, which calls what the verb calls",
     "make demo.zip": "test_demo_zip.py, likewise",
     # There is no conda in CI: test_environment.py has pip read the list as conda has it do.
     "conda env create -f environment.yml": "not run",

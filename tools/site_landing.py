@@ -1,0 +1,174 @@
+"""The landing page of the site, made from the lessons, with the contents of the whole site.
+
+Its groups of lessons are those of the start page, ``notebooks/README.md``.
+"""
+
+import base64
+import posixpath
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import jinja2
+from babel.messages.pofile import read_po
+
+from lesson_table import read_lesson
+from site_markdown import links_of, title_of
+from site_pages import Page, SiteError
+from site_tree import PICTURES, Tree
+
+#: The site's own words in other languages; those of the lessons are beside the lessons.
+WORDS = "docs/locale/zh_CN/LC_MESSAGES/site.po"
+START, README = "notebooks/README.md", "README.md"
+#: The pages to read, most wanted first; others follow by their names.
+REFERENCE = ("docs/troubleshooting.md", "docs/architecture.md", "docs/backend.md")
+#: A line in bold before a list of lessons.
+GROUP = re.compile(r"^\*\*([^*]+)\*\*$")
+#: The first thing that a lesson says of itself, "What you'll do", in either language.
+DO = re.compile(r"^\*\*[^*]+\*\*[:：] *(.+?)[.。]?$", re.M)
+MARKDOWN_LINK = re.compile(r"\[([^\]]+)\]\([^)]+\)")
+
+
+@dataclass(frozen=True)
+class Card:
+    """A lesson as the landing page shows it, in Markdown; without a picture where it draws none."""
+
+    source: str
+    number: str
+    title: str
+    do: str
+    minutes: int
+    picture: str | None
+    alternative: str
+
+    @property
+    def entry(self) -> str:
+        """Its line in the contents."""
+        return f"{self.number} {self.title} <{posixpath.splitext(self.source)[0]}>"
+
+
+@dataclass(frozen=True)
+class Group:
+    """Lessons under a common title."""
+
+    title: str
+    lessons: list[Card]
+
+
+def words_of(root: Path, language: str) -> Callable[[str], str]:
+    """Return what translates the site's own words.
+
+    Raises:
+        SiteError: a word has no translation.
+    """
+    if language == "en":
+        return lambda word: word
+    with (root / WORDS).open("rb") as file:
+        known = {one.id: one.string for one in read_po(file) if one.id and not one.fuzzy}
+
+    def translate(word: str) -> str:
+        if not known.get(word):
+            raise SiteError(f'{WORDS} has no translation of "{word}"; add one')
+        return known[word]
+
+    return translate
+
+
+def write_landing_page(tree: Tree, folder: Path, api: list[str]) -> None:
+    """Write ``index.md``, the root of the site's contents, and the pictures on its cards.
+
+    Args:
+        tree: the pages of the site.
+        folder: where Sphinx reads them.
+        api: the names of the pages about the API.
+
+    Raises:
+        SiteError: the start page names no groups of lessons, or not every lesson.
+    """
+    root = tree.sources.root
+    words = words_of(root, tree.sources.language)
+    cards = {
+        source: _card(tree, page, folder) for source, page in tree.pages.items() if page.notebook
+    }
+    groups = _groups(tree, cards)
+    readme = tree.pages[README]
+    template = jinja2.Environment(
+        undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    ).from_string((root / "docs" / "site" / "landing.md.jinja").read_text(encoding="utf-8"))
+    text = template.render(
+        _=words,
+        title=readme.title,
+        hero=next(link for link in readme.links() if link.is_picture),
+        start=START,
+        lessons=list(cards.values()),
+        hours=round(sum(card.minutes for card in cards.values()) / 60, 1),
+        groups=groups,
+        contents=_contents(tree, groups, words, api),
+    )
+    (folder / "index.md").write_text(text, encoding="utf-8")
+
+
+def _groups(tree: Tree, cards: dict[str, Card]) -> list[Group]:
+    groups: list[Group] = []
+    for line in "\n".join(tree.pages[START].texts).splitlines():
+        if title := GROUP.match(line):
+            groups.append(Group(title[1], []))
+        elif groups and line.startswith("- ["):
+            source = posixpath.join(posixpath.dirname(START), links_of(line)[0].href)
+            if source in cards:
+                groups[-1].lessons.append(cards[source])
+    groups = [group for group in groups if group.lessons]
+    named = {card.source for group in groups for card in group.lessons}
+    if missing := sorted(cards.keys() - named):
+        raise SiteError(
+            f"{START} does not name {', '.join(missing)}; add it to a list under a line in bold"
+        )
+    return groups
+
+
+def _card(tree: Tree, page: Page, folder: Path) -> Card:
+    english = read_lesson(tree.sources.root / page.source)
+    opening = MARKDOWN_LINK.sub(r"\1", page.texts[0])
+    do = DO.search(opening)
+    if do is None:
+        raise SiteError(f"{page.source} does not say in its first cell what learners do; add it")
+    picture, alternative = _last_picture(page, folder)
+    title = MARKDOWN_LINK.sub(r"\1", title_of(page.texts[0]))
+    do = do[1][0].upper() + do[1][1:]
+    return Card(page.source, english.number, title, do, english.minutes, picture, alternative)
+
+
+def _last_picture(page: Page, folder: Path) -> tuple[str | None, str]:
+    """Write what a lesson comes to, the last picture in its outputs; return its place and text."""
+    outputs = [output for cell in page.notebook.cells for output in cell.get("outputs", ())]
+    for output in reversed(outputs):
+        for kind in set(PICTURES[1:]) & set(output.get("data", {})):
+            name = f"cards/{posixpath.basename(page.source)[:2]}.{kind.removeprefix('image/')}"
+            path = folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(base64.b64decode(output.data[kind]))
+            return name, output.metadata[kind]["alt"]
+    return None, ""
+
+
+def _contents(
+    tree: Tree, groups: list[Group], words: Callable[[str], str], api: list[str]
+) -> list[tuple[str, list[str]]]:
+    """Return the entries of the contents, under their captions."""
+    others = [
+        page.source
+        for page in tree.pages.values()
+        if not page.notebook and not page.shows_files and page.source != START
+    ]
+    others.sort(key=lambda one: (one not in REFERENCE, one.count("/"), one))
+    deploy = [one for one in others if one.startswith("deploy/")]
+    rest = [one for one in others if one not in deploy]
+
+    return [
+        (words("The course"), [f"{words('The start page')} <{posixpath.splitext(START)[0]}>"]),
+        *((group.title, [card.entry for card in group.lessons]) for group in groups),
+        (words("Reference"), [posixpath.splitext(one)[0] for one in rest]),
+        (words("Deployment"), [posixpath.splitext(one)[0] for one in deploy]),
+        (words("API"), api),
+    ]
