@@ -32,6 +32,15 @@ NOTEBOOK_SHOWN = """() => {
     } : null;
 }"""
 OPEN = f"({NOTEBOOK_SHOWN})()?.idle"
+#: What some code prints in the kernel of the notebook that is shown.
+SAID = """async code => {
+    const kernel = jupyterapp.shell.currentWidget.context.sessionContext.session.kernel;
+    const future = kernel.requestExecute({code, store_history: false});
+    let said = "";
+    future.onIOPub = message => { said += message.content.text ?? ""; };
+    await future.done;
+    return said;
+}"""
 #: The last cell has printed, or one has failed, after which JupyterLab runs none.
 ENDED = f"""() => {{
     const {{idle, cells}} = ({NOTEBOOK_SHOWN})();
@@ -61,8 +70,13 @@ def what_is_made(folder, names):
 
 
 @contextmanager
-def lab(kit):
-    """Run the command of ``make lab`` in a copy of the kit; give the address that it opens."""
+def lab(kit, lessons=""):
+    """Run the command of ``make lab`` in a copy of the kit; give the address that it opens.
+
+    Args:
+        kit: the folder of the copy.
+        lessons: the language of the lessons, as for ``make lab LESSONS=...``.
+    """
     lines = subprocess.run(
         ["make", "--dry-run", "lab"], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout.replace("\\\n", " ")
@@ -75,23 +89,24 @@ def lab(kit):
         "--ServerApp.port_retries=0",
     ]
     home = {"HOME": str(kit / "home"), "JUPYTER_RUNTIME_DIR": str(kit / "runtime")}
+    notebook = "zh/" + NOTEBOOK if lessons == "zh" else NOTEBOOK
     with (kit / "lab.log").open("w") as log:
         server = subprocess.Popen(
             ["bash", "-c", f"exec {command} {shlex.join(options)}"],
             cwd=kit,
-            env=os.environ | home,
+            env=os.environ | home | {"LESSONS": lessons},
             stdout=log,
             stderr=log,
         )
     try:
-        yield address(server, kit)
+        yield address(server, kit, notebook)
     finally:
         # What Jupyter itself does after Ctrl-C and "y": it ends its kernels first.
         server.send_signal(signal.SIGTERM)
         server.wait(STOP_SECONDS)
 
 
-def address(server, kit):
+def address(server, kit, notebook):
     """Wait for the file in which the server says where it is."""
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline and server.poll() is None:
@@ -100,16 +115,27 @@ def address(server, kit):
                 found = json.loads(file.read_text())
             except json.JSONDecodeError:  # it is being written
                 continue
-            return f"{found['url']}lab/tree/notebooks/{NOTEBOOK}?token={found['token']}"
+            return f"{found['url']}lab/tree/notebooks/{notebook}?token={found['token']}"
         time.sleep(0.2)
     pytest.fail(f"JupyterLab did not start:\n{(kit / 'lab.log').read_text()[-2000:]}")
 
 
 @pytest.mark.long
-def test_lesson_00_runs_in_jupyterlab_and_its_picture_is_there(kit, page):
-    with lab(kit) as url:
+@pytest.mark.parametrize(
+    ("lessons", "title", "verdict"),
+    [
+        ("", "Serve a OneFlow model in ten cells", "01.1  Not yet: "),
+        ("zh", "用十个单元格部署 OneFlow 模型", "01.1  还不对："),
+    ],
+    ids=["English", "Chinese"],
+)
+def test_lesson_00_runs_in_jupyterlab_and_its_picture_is_there(kit, page, lessons, title, verdict):
+    with lab(kit, lessons) as url:
         page.goto(url)
         page.wait_for_function(OPEN, timeout=RUN_MS)
+        page.get_by_role("heading", name=title).wait_for()
+        check = "from serving_kit import exercises; exercises.check('01.1', None)"
+        assert page.evaluate(SAID, check).startswith(verdict)
         # So that nothing seen below is what the file was saved with:
         page.evaluate("jupyterapp.commands.execute('notebook:clear-all-cell-outputs')")
         assert not any(cell["outputs"] for cell in page.evaluate(NOTEBOOK_SHOWN)["cells"])

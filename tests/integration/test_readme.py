@@ -228,6 +228,15 @@ def test_make_alone_lists_the_commands(make_environment):
         assert re.search(rf"^  make {verb} +\w", listed, re.M)
 
 
+def test_lessons_in_another_language_are_told_to_be_missing(make_environment):
+    command = ["make", "lab", "LESSONS=fr"]
+    done = subprocess.run(command, cwd=ROOT, env=make_environment, capture_output=True, text=True)
+    assert done.returncode != 0 and done.stdout == ""
+    assert done.stderr.splitlines()[0] == (
+        'make lab: there are no lessons in "fr"; write LESSONS=en or LESSONS=zh'
+    )
+
+
 def test_make_passes_words_with_blanks_on(make_environment):
     command = ["make", "-n", "demo", "IMAGE=my photo.png", "STYLE=red_ember", "V=1"]
     commands = subprocess.run(
