@@ -20,8 +20,11 @@ CAT = ASSETS / "cat.jpg"
 def enter_notebooks() -> None:
     """Make ``notebooks/`` the working directory: the paths in a lesson begin there.
 
-    A translated lesson lies one folder deeper. In a copy of the repository, it is the copy's.
+    A translated lesson lies one folder deeper, and its exercises speak its language, unless
+    another one is set. In a copy of the repository, the folder is the copy's.
     """
     here = Path.cwd()
+    if here.parts[-2:] == (NOTEBOOKS.name, "zh"):
+        os.environ.setdefault("SERVING_KIT_LANGUAGE", "zh")
     above = (folder for folder in (here, *here.parents) if folder.name == NOTEBOOKS.name)
     os.chdir(next(above, NOTEBOOKS))
