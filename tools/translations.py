@@ -77,13 +77,23 @@ def read_catalog(path: Path) -> Catalog:
         return read_po(file, locale=LANGUAGE)
 
 
-def renew(path: Path, found: list[str]) -> None:
-    """Bring a file of messages up to date; a changed one keeps its translation, marked as fuzzy."""
+def renew(path: Path, found: list[str], known: dict[str, str]) -> None:
+    """Bring a file of messages up to date; a changed one keeps its translation, marked as fuzzy.
+
+    Args:
+        path: the file.
+        found: the messages of its text, in order.
+        known: translations of all texts: a message that moved to this one has its own already.
+    """
     template = Catalog(locale=LANGUAGE)
     for message in found:
         template.add(message)
     catalog = read_catalog(path)
     catalog.update(template, update_creation_date=False)
+    for one in catalog:
+        if one.id in known and (one.fuzzy or not one.string):
+            one.string = known[one.id]
+            one.flags.discard("fuzzy")
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("wb") as file:
         write_po(file, catalog, width=WIDTH, ignore_obsolete=True, include_previous=True)
@@ -262,8 +272,13 @@ def found_messages(root: Path) -> dict[Path, list[str]]:
 def main() -> None:
     """Renew messages and Chinese files; list what needs a translator."""
     wanted = found_messages(ROOT)
+    known = {
+        message: translation
+        for path in wanted
+        for message, translation in translations(read_catalog(path)).items()
+    }
     for path, found in wanted.items():
-        renew(path, found)
+        renew(path, found, known)
     for name, text in files(ROOT).items():
         path = ROOT / name
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -63,14 +63,18 @@ def test_what_vs_code_is_started_with():
 
 def test_marks_are_read_from_notebooks_that_were_handed_in(tmp_path):
     (command,) = re.findall(r"^grep .+$", TEACHING, re.M)
-    for name, line in (("an", "06.1  Right! It waits."), ("bo", "06.1  Not yet: it waits.")):
+    said = {"an": "Right! It waits.", "bo": "Not yet: it waits.", "li": "正确！它会等待。"}
+    for name, line in said.items():
         path = tmp_path / "handed_in" / name / "06_start_triton.ipynb"
         path.parent.mkdir(parents=True)
-        path.write_text(json.dumps({"text": [f"{line}\n"]}))
+        path.write_text(json.dumps({"text": [f"06.1  {line}\n"]}, ensure_ascii=False))
     done = subprocess.run(
         ["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True, check=True
     )
-    assert done.stdout == 'handed_in/an/06_start_triton.ipynb:"06.1  Right!\n'
+    assert done.stdout.splitlines() == [
+        'handed_in/an/06_start_triton.ipynb:"06.1  Right!',
+        'handed_in/li/06_start_triton.ipynb:"06.1  正确！',
+    ]
 
 
 @pytest.mark.long

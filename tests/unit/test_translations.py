@@ -220,13 +220,19 @@ def test_a_changed_sentence_is_fuzzy_and_shown_in_english_until_it_is_translated
 def renew(root, known):
     """Renew the messages of a README, and translate those that are known."""
     path = root / translations.catalog_file("README.md")
-    translations.renew(path, messages((root / "README.md").read_text()))
+    translations.renew(path, messages((root / "README.md").read_text()), {})
     text = path.read_text(encoding="utf-8")
     for message, translation in known.items():
         text = text.replace(
             f'msgid "{message}"\nmsgstr ""', f'msgid "{message}"\nmsgstr "{translation}"'
         )
     path.write_text(text, encoding="utf-8")
+
+
+def test_a_message_that_moved_to_another_text_brings_its_translation(tmp_path):
+    path = tmp_path / "page.po"
+    translations.renew(path, ["Clean up", "Set up"], {"Clean up": "清理"})
+    assert translations.translations(translations.read_catalog(path)) == {"Clean up": "清理"}
 
 
 def test_two_headings_with_the_same_words_have_two_anchors():
