@@ -96,6 +96,31 @@ def test_the_name_is_wrong(served, make_small_model, image):
     ]
 
 
+@provokes("A model is overloaded")
+def test_a_model_is_overloaded(make_small_model, image):
+    """Twenty requests at once, to a queue for two and to one in which requests may hardly wait."""
+    errors = []
+    for policy in ("max_queue_size: 2", "default_timeout_microseconds: 1"):
+        model = make_small_model()
+        with (model.folder / "config.pbtxt").open("a") as config:
+            config.write(f"\ndynamic_batching {{ default_queue_policy {{ {policy} }} }}\n")
+        model.load()
+        with httpclient.InferenceServerClient(model.server.url, concurrency=20) as client:
+            tensor = httpclient.InferInput("INPUT_0", image.shape, "FP32")
+            tensor.set_data_from_numpy(image)
+            pending = [client.async_infer(model.name, [tensor]) for _ in range(20)]
+            errors += filter(None, map(error_of, pending))
+    return [" ".join(errors)]
+
+
+def error_of(pending):
+    """Return the words of the error that a request has brought about; None if it has not."""
+    try:
+        pending.get_result()
+    except InferenceServerException as error:
+        return error.message()
+
+
 @provokes("The request is not JSON")
 def test_the_request_is_not_json(served):
     host, port = served.server.url.split(":")
