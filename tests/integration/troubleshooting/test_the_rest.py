@@ -25,6 +25,12 @@ def test_not_yet(capsys):
     return capsys.readouterr().out
 
 
+@provokes("The language is not one of the kit's")
+def test_the_language_is_not_one_of_the_kits(monkeypatch):
+    monkeypatch.setenv("SERVING_KIT_LANGUAGE", "fr")
+    return raised(ServingKitError, exercises.check, "01.1", None)
+
+
 @provokes("An earlier lesson is needed")
 def test_an_earlier_lesson_is_needed(tmp_path, monkeypatch):
     monkeypatch.setattr(lessons, "NOTEBOOKS", tmp_path)
