@@ -26,7 +26,6 @@ PAGE = """# `{module}`
 ```{{eval-rst}}
 .. automodule:: {module}
    :members:
-   :show-inheritance:
 """
 
 
