@@ -15,6 +15,7 @@ from search_words import SearchChinese, SearchEnglish
 from sphinx.application import Sphinx
 from sphinx.transforms import SphinxTransform
 
+ROOT = Path(__file__).resolve().parents[2]
 #: Of a printed table, in characters. Longer lines are prose, such as what a check found.
 WIDEST_TABLE = 100
 
@@ -87,6 +88,15 @@ def keep_colons(app: Sphinx, what: str, name: str, thing: object, options: objec
         lines.insert(0, "")
 
 
+def shorten_paths(
+    app: Sphinx, what: str, name: str, thing: object, options: object, signature: str, returns: str
+) -> tuple[str, str] | None:
+    """Show a default path as it is in the repository, not on the machine that built the site."""
+    if signature:
+        return signature.replace(f"PosixPath('{ROOT}/", "Path('"), returns
+    return None
+
+
 def setup(app: Sphinx) -> dict:
     """Register all of it with Sphinx."""
     app.add_transform(Anchors)
@@ -97,4 +107,5 @@ def setup(app: Sphinx) -> dict:
     app.connect("builder-inited", read_about_pages)
     app.connect("html-page-context", about_page)
     app.connect("autodoc-process-docstring", keep_colons, priority=400)
+    app.connect("autodoc-process-signature", shorten_paths)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
