@@ -9,7 +9,6 @@ picture that leads nowhere ends it.
 import argparse
 import json
 import os
-import posixpath
 import shutil
 import subprocess
 import sys
@@ -19,13 +18,16 @@ from pathlib import Path
 
 from lesson_table import read_lesson
 from site_api import write_api_pages
-from site_landing import words_of, write_landing_page
+from site_landing import write_landing_page
 from site_pages import Page, SiteError, Sources
 from site_tree import Tree, read_tree, write_sources
-from translations import write_tree
+from site_words import SITE, WORDS
+from translations import counterpart, write_tree
 
 ROOT = Path(__file__).resolve().parent.parent
 LANGUAGES = ("en", "zh")
+#: What the theme brings along and no page of ours loads: icons that site.css draws, translations.
+UNUSED = ("vendor", "locales", "images")
 
 
 def stage(root: Path, folder: Path, language: str, repository: str = "") -> Tree:
@@ -51,49 +53,66 @@ def stage(root: Path, folder: Path, language: str, repository: str = "") -> Tree
     tree = read_tree(Sources(root, language, translated, published))
     write_sources(tree, folder)
     write_landing_page(tree, folder, write_api_pages(folder))
-    words = words_of(root, language)
-    about = {
-        posixpath.splitext(page.file)[0]: _about(tree, page, words) for page in tree.pages.values()
-    }
+    about = {page.address.removesuffix(".html"): _about(tree, page) for page in tree.pages.values()}
+    if language != "en":  # Sphinx looks there for words of its own, and of templates
+        catalog = folder / "locale" / "zh_CN" / "LC_MESSAGES" / "sphinx.po"
+        catalog.parent.mkdir(parents=True)
+        shutil.copy(root / WORDS, catalog)
     (folder / "pages.json").write_text(json.dumps(about), encoding="utf-8")
     return tree
 
 
-def _about(tree: Tree, page: Page, words) -> dict:
-    """Return what the template of a page says beside its text."""
+def _about(tree: Tree, page: Page) -> dict:
+    """Return what a page's template has to know about it."""
+    sources = tree.sources
+    about = {
+        "source": page.source,
+        "shows_files": page.shows_files,
+        "is_foreign": not page.shows_files
+        and sources.language != "en"
+        and not sources.is_translated(page.source),
+    }
     if page.notebook:
-        lesson = read_lesson(tree.sources.root / page.source)
-        return {
-            "above": words("Lesson {number}").format(number=lesson.number),
-            "beside": words("{minutes} minutes").format(minutes=lesson.minutes),
-            "notebook": posixpath.basename(page.source),
-            "source": page.source,
-        }
-    above = words("From the repository") if page.shows_files else words("Reference")
-    return {"above": above, "beside": page.source}
+        lesson = read_lesson(sources.root / page.source)
+        about |= {"number": lesson.number, "minutes": lesson.minutes}
+    return about
 
 
-def run_sphinx(root: Path, sources: Path, output: Path, language: str) -> None:
+def run_sphinx(sources: Path, output: Path, language: str) -> None:
     """Have Sphinx make pages of the sources of a language.
 
     Raises:
         SiteError: Sphinx warned of something, or failed.
     """
     command = [sys.executable, "-m", "sphinx", "--fail-on-warning", "--keep-going", "--quiet"]
-    command += ["-c", root / "docs" / "site", "-d", sources.with_name(f"{language}-doctrees")]
+    command += ["-c", SITE, "-d", sources.with_name(f"{language}-doctrees")]
     command += ["-t", language, sources, output]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=root)
+    path = os.pathsep.join(map(str, (SITE, Path(__file__).parent)))
+    environment = os.environ | {"PYTHONPATH": path, "GLOG_minloglevel": "3"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
     if done.returncode:
         raise SiteError(f"Sphinx does not accept the sources in {sources}:\n{done.stderr.strip()}")
 
 
-def build(root: Path, folder: Path, output: Path, repository: str = "") -> dict[str, Tree]:
+def finish(tree: Tree, output: Path) -> None:
+    """Put each notebook beside its page, to be downloaded; remove what no page uses."""
+    for page in tree.pages.values():
+        if page.notebook:
+            is_english = tree.sources.language == "en"
+            file = page.source if is_english else counterpart(page.source)
+            shutil.copy(tree.sources.root / file, output / page.source)
+    for name in UNUSED:
+        shutil.rmtree(output / "_static" / name)
+    for template in (output / "_static").glob("*.html"):
+        template.unlink()
+
+
+def build(root: Path, output: Path, repository: str = "") -> dict[str, Tree]:
     """Build the site in both languages.
 
     Args:
         root: the repository.
-        folder: where sources and what Sphinx keeps go.
-        output: the folder of pages, replaced when all are made.
+        output: the folder of pages, replaced when all are made; the sources are in ``site`` beside.
         repository: see ``stage``.
 
     Returns:
@@ -102,16 +121,18 @@ def build(root: Path, folder: Path, output: Path, repository: str = "") -> dict[
     Raises:
         SiteError: a link or a picture leads nowhere, or Sphinx warned of something.
     """
+    folder = output.with_name("site")
     trees = {
         language: stage(root, folder / language, language, repository) for language in LANGUAGES
     }
     with ThreadPoolExecutor() as pool:
         runs = [
-            pool.submit(run_sphinx, root, folder / one, folder / f"{one}-html", one)
-            for one in LANGUAGES
+            pool.submit(run_sphinx, folder / one, folder / f"{one}-html", one) for one in LANGUAGES
         ]
     for run in runs:
         run.result()
+    for language in LANGUAGES:
+        finish(trees[language], folder / f"{language}-html")
     shutil.rmtree(output, ignore_errors=True)
     shutil.move(folder / "en-html", output)
     shutil.move(folder / "zh-html", output / "zh")
@@ -125,9 +146,7 @@ def main() -> None:
     options = parser.parse_args()
     began = time.monotonic()
     try:
-        trees = build(
-            ROOT, ROOT / "build" / "site", options.output, os.environ.get("SITE_REPOSITORY", "")
-        )
+        trees = build(ROOT, options.output, os.environ.get("SITE_REPOSITORY", ""))
     except SiteError as error:
         sys.exit(f"html: {error}")
     seconds = time.monotonic() - began

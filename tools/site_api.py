@@ -21,12 +21,13 @@ MODULES = (
     "oneflow_backend.graph_folder",
     "oneflow_backend.openblas",
 )
+#: What has paths of this machine for values.
+ABSOLUTE = ("serving_kit.paths", "serving_kit.server")
 PAGE = """# `{module}`
 
 ```{{eval-rst}}
 .. automodule:: {module}
    :members:
-   :show-inheritance:
 """
 
 
@@ -35,5 +36,6 @@ def write_api_pages(folder: Path) -> list[str]:
     (folder / "api").mkdir()
     for module in (*PACKAGES, *MODULES):
         text = PAGE.format(module=module) + "   :imported-members:\n" * (module in PACKAGES)
+        text += "   :no-value:\n" * (module in ABSOLUTE)
         (folder / "api" / f"{module}.md").write_text(f"{text}```\n", encoding="utf-8")
     return [f"api/{module}" for module in (*PACKAGES, *MODULES)]

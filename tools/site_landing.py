@@ -6,20 +6,17 @@ Its groups of lessons are those of the start page, ``notebooks/README.md``.
 import base64
 import posixpath
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import jinja2
-from babel.messages.pofile import read_po
 
 from lesson_table import read_lesson
 from site_markdown import links_of, title_of
 from site_pages import Page, SiteError
 from site_tree import PICTURES, Tree
+from site_words import SITE, words_of
 
-#: The site's own words in other languages; those of the lessons are beside the lessons.
-WORDS = "docs/locale/zh_CN/LC_MESSAGES/site.po"
 START, README = "notebooks/README.md", "README.md"
 #: The pages to read, most wanted first; others follow by their names.
 REFERENCE = ("docs/troubleshooting.md", "docs/architecture.md", "docs/backend.md")
@@ -43,9 +40,14 @@ class Card:
     alternative: str
 
     @property
+    def name(self) -> str:
+        """Its name as Sphinx has it."""
+        return _name(self.source)
+
+    @property
     def entry(self) -> str:
         """Its line in the contents."""
-        return f"{self.number} {self.title} <{posixpath.splitext(self.source)[0]}>"
+        return f"{self.number} {self.title} <{self.name}>"
 
 
 @dataclass(frozen=True)
@@ -54,25 +56,6 @@ class Group:
 
     title: str
     lessons: list[Card]
-
-
-def words_of(root: Path, language: str) -> Callable[[str], str]:
-    """Return what translates the site's own words.
-
-    Raises:
-        SiteError: a word has no translation.
-    """
-    if language == "en":
-        return lambda word: word
-    with (root / WORDS).open("rb") as file:
-        known = {one.id: one.string for one in read_po(file) if one.id and not one.fuzzy}
-
-    def translate(word: str) -> str:
-        if not known.get(word):
-            raise SiteError(f'{WORDS} has no translation of "{word}"; add one')
-        return known[word]
-
-    return translate
 
 
 def write_landing_page(tree: Tree, folder: Path, api: list[str]) -> None:
@@ -87,26 +70,37 @@ def write_landing_page(tree: Tree, folder: Path, api: list[str]) -> None:
         SiteError: the start page names no groups of lessons, or not every lesson.
     """
     root = tree.sources.root
-    words = words_of(root, tree.sources.language)
     cards = {
         source: _card(tree, page, folder) for source, page in tree.pages.items() if page.notebook
     }
     groups = _groups(tree, cards)
     readme = tree.pages[README]
+    others = [
+        page.source
+        for page in tree.pages.values()
+        if not page.notebook and not page.shows_files and page.source != START
+    ]
+    others.sort(key=lambda one: (one not in REFERENCE, one.count("/"), one))
     template = jinja2.Environment(
         undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    ).from_string((root / "docs" / "site" / "landing.md.jinja").read_text(encoding="utf-8"))
+    ).from_string((SITE / "landing.md.jinja").read_text(encoding="utf-8"))
     text = template.render(
-        _=words,
+        _=words_of(root, tree.sources.language),
         title=readme.title,
         hero=next(link for link in readme.links() if link.is_picture),
         start=START,
         lessons=list(cards.values()),
         hours=round(sum(card.minutes for card in cards.values()) / 60, 1),
         groups=groups,
-        contents=_contents(tree, groups, words, api),
+        reference=[_name(one) for one in others if not one.startswith("deploy/")],
+        deployment=[_name(one) for one in others if one.startswith("deploy/")],
+        api=api,
     )
     (folder / "index.md").write_text(text, encoding="utf-8")
+
+
+def _name(source: str) -> str:
+    return posixpath.splitext(source)[0]
 
 
 def _groups(tree: Tree, cards: dict[str, Card]) -> list[Group]:
@@ -150,25 +144,3 @@ def _last_picture(page: Page, folder: Path) -> tuple[str | None, str]:
             path.write_bytes(base64.b64decode(output.data[kind]))
             return name, output.metadata[kind]["alt"]
     return None, ""
-
-
-def _contents(
-    tree: Tree, groups: list[Group], words: Callable[[str], str], api: list[str]
-) -> list[tuple[str, list[str]]]:
-    """Return the entries of the contents, under their captions."""
-    others = [
-        page.source
-        for page in tree.pages.values()
-        if not page.notebook and not page.shows_files and page.source != START
-    ]
-    others.sort(key=lambda one: (one not in REFERENCE, one.count("/"), one))
-    deploy = [one for one in others if one.startswith("deploy/")]
-    rest = [one for one in others if one not in deploy]
-
-    return [
-        (words("The course"), [f"{words('The start page')} <{posixpath.splitext(START)[0]}>"]),
-        *((group.title, [card.entry for card in group.lessons]) for group in groups),
-        (words("Reference"), [posixpath.splitext(one)[0] for one in rest]),
-        (words("Deployment"), [posixpath.splitext(one)[0] for one in deploy]),
-        (words("API"), api),
-    ]

@@ -101,20 +101,21 @@ def read_page(sources: Sources, source: str) -> Page:
     path = sources.find(source)
     if path.is_dir():
         files = [file for file in sorted(path.rglob("*")) if file.suffix in SHOWN_OF_FOLDERS]
-        return _page_of_files(sources.root, source, files)
+        return _page_of_files(
+            source, {file.relative_to(sources.root).as_posix(): file for file in files}
+        )
     if path.suffix == ".ipynb":
         notebook = nbformat.read(path, as_version=4)
         texts = [cell.source for cell in notebook.cells if cell.cell_type == "markdown"]
         return Page(source, texts, notebook)
     if path.suffix == ".md":
         return Page(source, [path.read_text(encoding="utf-8")])
-    return _page_of_files(sources.root, source, [path])
+    return _page_of_files(source, {source: path})
 
 
-def _page_of_files(root: Path, source: str, files: list[Path]) -> Page:
+def _page_of_files(source: str, files: dict[str, Path]) -> Page:
     parts = [f"# `{source}`"]
-    for file in files:
-        name = file.relative_to(root).as_posix()
+    for name, file in files.items():
         parts += [f"## `{name}`"] * (name != source) + [_fenced(source, file)]
     return Page(source, ["\n\n".join(parts) + "\n"], shows_files=True)
 

@@ -22,6 +22,7 @@ from babel.messages.pofile import read_po, write_po
 from drawing_messages import labels
 from exercise_messages import exercise_messages
 from markdown_messages import headings, messages, translated
+from site_words import WORDS, site_words
 from translation_rules import problems
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -266,6 +267,7 @@ def found_messages(root: Path) -> dict[Path, list[str]]:
         label for drawing in drawings for label in labels(drawing.read_text(encoding="utf-8"))
     ]
     found[root / EXERCISES] = exercise_messages(root)
+    found[root / WORDS] = site_words()
     return found
 
 

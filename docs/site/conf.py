@@ -1,15 +1,15 @@
 """How Sphinx makes the course's site; ``tools/build_site.py`` gives it the sources."""
 
-import sys
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE), str(HERE.parent.parent / "tools")]
+from site_words import NAME, words_of
 
 language = "zh_CN" if tags.has("zh") else "en"  # noqa: F821
-project = "OneFlow 模型部署教程" if language == "zh_CN" else "OneFlow, served"
+project = words_of(Path(__file__).parents[2], language)(NAME)
 html_title = project
-smartquotes = False
+# Where build_site.py puts the site's own words and the theme's in the page's language
+locale_dirs = ["locale"]
+smartquotes_action = "D"  # dashes only: "--" comes from the API's descriptions
 extensions = [
     "myst_nb",
     "sphinx.ext.autodoc",
@@ -38,20 +38,20 @@ html_theme = "sphinx_book_theme"
 html_static_path = ["_static"]
 templates_path = ["_templates"]
 html_css_files = ["site.css"]
+html_search_scorer = str(Path(__file__).with_name("scorer.js"))
 html_context = {"default_mode": "auto"}
 html_favicon = "_static/icon.svg"
 html_copy_source = False
 html_show_copyright = False
 html_show_sphinx = False
 html_theme_options = {
-    "logo": {"text": project},
     "use_download_button": False,
     "use_fullscreen_button": False,
-    "article_header_start": ["toggle-primary-sidebar.html", "brand.html"],
-    "article_header_end": ["language.html", "download.html", "article-header-buttons.html"],
+    "article_header_start": ["header-start.html"],
+    "article_header_end": ["header-end.html"],
     "footer_content_items": [],
     # A page's sections are in the contents at the left, so that code has room
     "secondary_sidebar_items": [],
 }
-html_sidebars = {"**": ["navbar-logo.html", "search-button-field.html", "contents.html"]}
+html_sidebars = {"**": ["sidebar-top.html", "contents.html"]}
 copybutton_selector = "div:not(.output) > div.highlight > pre"

@@ -9,13 +9,11 @@ import json
 import re
 from pathlib import Path
 
-from chinese import SearchChinese
 from docutils import nodes
 from pbtxt import PbtxtLexer
+from search_words import SearchChinese, SearchEnglish
 from sphinx.application import Sphinx
 from sphinx.transforms import SphinxTransform
-
-from site_landing import words_of
 
 ROOT = Path(__file__).resolve().parents[2]
 #: Of a printed table, in characters. Longer lines are prose, such as what a check found.
@@ -74,16 +72,29 @@ def about_page(app: Sphinx, pagename: str, template: str, context: dict, doctree
     pages = app.config.course_pages
     up = "../" * pagename.count("/")
     context["course"] = pages.get(pagename, {})
-    context["words"] = app.config.course_words
     context["other_language"] = (
         f"{up}zh/{pagename}.html" if app.config.language == "en" else f"{up}../{pagename}.html"
     )
 
 
 def read_about_pages(app: Sphinx) -> None:
-    """Read what ``tools/build_site.py`` wrote about the pages, and the site's own words."""
+    """Read what ``tools/build_site.py`` wrote about the pages."""
     app.config.course_pages = json.loads((Path(app.srcdir) / "pages.json").read_text())
-    app.config.course_words = words_of(ROOT, "en" if app.config.language == "en" else "zh")
+
+
+def keep_colons(app: Sphinx, what: str, name: str, thing: object, options: object, lines: list):
+    """Keep Napoleon from taking "One line: all of it" for an attribute of the type "One line"."""
+    if what in ("attribute", "data", "property"):
+        lines.insert(0, "")
+
+
+def shorten_paths(
+    app: Sphinx, what: str, name: str, thing: object, options: object, signature: str, returns: str
+) -> tuple[str, str] | None:
+    """Show a default path as it is in the repository, not on the machine that built the site."""
+    if signature:
+        return signature.replace(f"PosixPath('{ROOT}/", "Path('"), returns
+    return None
 
 
 def setup(app: Sphinx) -> dict:
@@ -91,7 +102,10 @@ def setup(app: Sphinx) -> dict:
     app.add_transform(Anchors)
     app.add_transform(Outputs)
     app.add_lexer("pbtxt", PbtxtLexer)
+    app.add_search_language(SearchEnglish)
     app.add_search_language(SearchChinese)
     app.connect("builder-inited", read_about_pages)
     app.connect("html-page-context", about_page)
+    app.connect("autodoc-process-docstring", keep_colons, priority=400)
+    app.connect("autodoc-process-signature", shorten_paths)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

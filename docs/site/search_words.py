@@ -1,20 +1,34 @@
-"""Search in Chinese for Sphinx, offline: two neighbouring characters are a word.
+"""What the site's search takes for words, in English and Chinese, offline.
+
+An identifier is a word, and so are its parts: ``dynamic_batching`` is found by "dynamic batching".
 
 Written Chinese has no spaces, and dictionaries of words do not know terms such as 动态批处理. So a
 run of Chinese characters is indexed by each of its characters and each pair of neighbours, and a
-query asks for all its pairs, as Lucene's CJKAnalyzer does. Latin words stay whole.
+query asks for all its pairs, as Lucene's CJKAnalyzer does.
 """
 
 import re
 from itertools import pairwise
 
 import snowballstemmer
-from sphinx.search import SearchLanguage
-from sphinx.search.en import english_stopwords, js_porter_stemmer
+from sphinx.search import SearchLanguage, en
 
 #: A Latin word, or a run of Chinese characters.
 WORD = re.compile(r"[^\W\u3400-\u9fff\uf900-\ufaff]+|[\u3400-\u9fff\uf900-\ufaff]+")
 FIRST_CHINESE = "\u3400"
+
+
+def latin_words(word: str) -> list[str]:
+    """Return a word, and its parts if it is an identifier."""
+    return [word, *filter(None, word.split("_"))] if "_" in word else [word]
+
+
+class SearchEnglish(en.SearchEnglish):
+    """Sphinx's English with identifiers."""
+
+    def split(self, text: str) -> list[str]:
+        """Return the words of a text."""
+        return [part for word in super().split(text) for part in latin_words(word)]
 
 
 class SearchChinese(SearchLanguage):
@@ -22,8 +36,8 @@ class SearchChinese(SearchLanguage):
 
     lang = "zh"
     language_name = "Chinese"
-    stopwords = english_stopwords
-    js_stemmer_code = js_porter_stemmer
+    stopwords = en.english_stopwords
+    js_stemmer_code = en.js_porter_stemmer
     # Unlike texts, queries have single characters only where a character stands alone: all pairs
     # of a longer run have to be found.
     js_splitter_code = r"""
@@ -44,7 +58,8 @@ var splitQuery = (query) =>
         """Return the words of a text: Latin words, Chinese characters and their pairs."""
         words: list[str] = []
         for run in WORD.findall(text):
-            words += [run] if run < FIRST_CHINESE else [*run, *map("".join, pairwise(run))]
+            is_latin = run < FIRST_CHINESE
+            words += latin_words(run) if is_latin else [*run, *map("".join, pairwise(run))]
         return words
 
     def stem(self, word: str) -> str:
