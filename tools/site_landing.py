@@ -24,6 +24,9 @@ REFERENCE = ("docs/troubleshooting.md", "docs/architecture.md", "docs/backend.md
 GROUP = re.compile(r"^\*\*([^*]+)\*\*$")
 #: The first thing that a lesson says of itself, "What you'll do", in either language.
 DO = re.compile(r"^\*\*[^*]+\*\*[:：] *(.+?)[.。]?$", re.M)
+#: A paragraph: no heading, line to the other language, picture, tag, table or list.
+PARAGRAPH = re.compile(r"(?![#\[!<|]|- |```)")
+FIRST_SENTENCE = re.compile(r".*?(?:[.!?](?= [A-Z`]|$)|[。！？]|$)")
 MARKDOWN_LINK = re.compile(r"\[([^\]]+)\]\([^)]+\)")
 
 
@@ -48,6 +51,15 @@ class Card:
     def entry(self) -> str:
         """Its line in the contents."""
         return f"{self.number} {self.title} <{self.name}>"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A page to read, as the landing page lists it, in Markdown."""
+
+    source: str
+    title: str
+    sentence: str
 
 
 @dataclass(frozen=True)
@@ -76,11 +88,14 @@ def write_landing_page(tree: Tree, folder: Path, api: list[str]) -> None:
     groups = _groups(tree, cards)
     readme = tree.pages[README]
     others = [
-        page.source
+        page
         for page in tree.pages.values()
         if not page.notebook and not page.shows_files and page.source != START
     ]
-    others.sort(key=lambda one: (one not in REFERENCE, one.count("/"), one))
+    others.sort(
+        key=lambda page: (page.source not in REFERENCE, page.source.count("/"), page.source)
+    )
+    deployment = [page for page in others if page.source.startswith("deploy/")]
     template = jinja2.Environment(
         undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     ).from_string((SITE / "landing.md.jinja").read_text(encoding="utf-8"))
@@ -92,8 +107,9 @@ def write_landing_page(tree: Tree, folder: Path, api: list[str]) -> None:
         lessons=list(cards.values()),
         hours=round(sum(card.minutes for card in cards.values()) / 60, 1),
         groups=groups,
-        reference=[_name(one) for one in others if not one.startswith("deploy/")],
-        deployment=[_name(one) for one in others if one.startswith("deploy/")],
+        to_read=[_entry(page) for page in others],
+        reference=[_name(page.source) for page in others if page not in deployment],
+        deployment=[_name(page.source) for page in deployment],
         api=api,
     )
     (folder / "index.md").write_text(text, encoding="utf-8")
@@ -101,6 +117,12 @@ def write_landing_page(tree: Tree, folder: Path, api: list[str]) -> None:
 
 def _name(source: str) -> str:
     return posixpath.splitext(source)[0]
+
+
+def _entry(page: Page) -> Entry:
+    text = next(filter(PARAGRAPH.match, page.texts[0].split("\n\n")), "")
+    text = MARKDOWN_LINK.sub(r"\1", " ".join(text.split()))
+    return Entry(page.source, page.title, FIRST_SENTENCE.match(text)[0])
 
 
 def _groups(tree: Tree, cards: dict[str, Card]) -> list[Group]:

@@ -1,71 +1,24 @@
 """The rules by which ``make html`` writes what Sphinx reads, on a repository of two lessons."""
 
-import base64
 import json
 
-import nbformat
 import pytest
 from bs4 import BeautifulSoup
+from site_repository import PNG, write_lesson, write_repository
 
 import build_site
 from serving_kit.paths import ROOT
-from site_landing import write_landing_page
 from site_markdown import anchors_of, links_of, with_coloured_code
 from site_pages import SiteError, Sources
 from site_tree import read_tree, write_sources
 from site_words import NAME, site_words, words_of
 from translations import read_catalog
 
-OPENING = """# {title}
-
-**What you'll do**: read `config.pbtxt` and [more](../docs/guide.md).
-
-**What you'll learn**: little.
-
-**What you'll need**: 3 minutes; nothing else.
-"""
-JPEG = base64.b64encode(b"a photo").decode()
-PNG = base64.b64encode(b"a chart").decode()
-START = """# The course
-
-**First steps**
-
-- [00 Begin](00_begin.ipynb): quickly
-- [01 Go on](01_go_on.ipynb)
-"""
-
 
 @pytest.fixture
 def repository(tmp_path):
-    root = tmp_path / "repository"
-    for folder in ("notebooks", "docs", "src/rooms"):
-        (root / folder).mkdir(parents=True)
-    (root / "README.md").write_text("# The kit\n\nIt is *short*.\n\n![A cat](docs/cat.svg)\n")
-    (root / "notebooks/README.md").write_text(START)
-    (root / "docs/cat.svg").write_text("<svg/>")
-    (root / "docs/guide.md").write_text(
-        "# A guide\n\n## The file `config.pbtxt`\n\nOne.\n\n## Twice\n\n## Twice\n"
-    )
-    (root / "src/kit.py").write_text("def f():\n    return 1\n")
-    (root / "src/rooms/b.py").write_text('"""\n```\n"""\n')
-    (root / "src/rooms/a.sh").write_text("echo a\n")
-    (root / "src/rooms/weights.bin").write_bytes(b"\xff\xfe")
-    write_lesson(root, "00_begin", "Begin", pictures={"image/png": PNG, "image/jpeg": JPEG})
-    write_lesson(root, "01_go_on", "Go on")
-    return root
-
-
-def write_lesson(root, name, title, text="Words.", pictures=None, alt="A picture."):
-    outputs = [nbformat.v4.new_output("stream", text="1\n")]
-    for kind, data in (pictures or {}).items():
-        metadata = {kind: {"alt": alt}}
-        outputs.append(nbformat.v4.new_output("display_data", data={kind: data}, metadata=metadata))
-    cells = [
-        nbformat.v4.new_markdown_cell(OPENING.format(title=title)),
-        nbformat.v4.new_markdown_cell(text),
-        nbformat.v4.new_code_cell("print(1)", execution_count=1, outputs=outputs),
-    ]
-    nbformat.write(nbformat.v4.new_notebook(cells=cells), root / "notebooks" / f"{name}.ipynb")
+    write_repository(tmp_path / "repository")
+    return tmp_path / "repository"
 
 
 @pytest.fixture
@@ -233,50 +186,6 @@ def test_folded_python_is_coloured_and_other_folded_text_is_left_alone():
     assert first.select_one(".mi").get_text() == "1"
     assert first.get_text().strip() == "x = 1 < 2"
     assert str(second) == "<pre><code>E0101 no &lt;model&gt;</code></pre>"
-
-
-@pytest.fixture
-def landing(repository, tmp_path):
-    """Writes the landing page; gives its text."""
-
-    def landing():
-        (tmp_path / "site").mkdir(exist_ok=True)
-        write_landing_page(read_tree(Sources(repository)), tmp_path / "site", ["api/kit"])
-        return (tmp_path / "site/index.md").read_text()
-
-    return landing
-
-
-def test_the_landing_page_has_a_card_for_each_lesson(landing, tmp_path):
-    text = landing()
-    assert text.startswith("# The kit\n")
-    assert "![A cat](docs/cat.svg)" in text
-    assert "2 lessons, 0.1 hours" in text
-    first, second = text.split("```{grid-item-card}")[1:]
-    assert ":link: notebooks/00_begin\n" in first
-    assert ":img-top: cards/00.jpeg\n:img-alt: A picture.\n" in first  # the last one
-    assert "Read `config.pbtxt` and more\n" in first
-    assert "{bdg}`3 minutes`" in first
-    assert "img-top" not in second and "\n01\n^^^\n" in second
-    assert (tmp_path / "site/cards/00.jpeg").read_bytes() == b"a photo"
-
-
-def test_the_contents_have_the_groups_of_the_start_page(landing):
-    tables = [part.partition("```")[0] for part in landing().split("```{toctree}")[1:]]
-    entries = [[line for line in table.splitlines() if line] for table in tables]
-    assert [(table[1].removeprefix(":caption: "), table[2:]) for table in entries] == [
-        ("The course", ["The start page <notebooks/README>"]),
-        ("First steps", ["00 Begin <notebooks/00_begin>", "01 Go on <notebooks/01_go_on>"]),
-        ("Reference", ["README", "docs/guide"]),
-        ("Deployment", []),
-        ("API", ["api/kit"]),
-    ]
-
-
-def test_a_lesson_that_the_start_page_forgets_is_an_error(repository, landing):
-    write_lesson(repository, "02_end", "End")
-    with pytest.raises(SiteError, match=r"does not name notebooks/02_end.ipynb; add it to a list"):
-        landing()
 
 
 def test_main_says_in_one_sentence_what_is_wrong(repository, monkeypatch):
