@@ -18,6 +18,8 @@ from sphinx.transforms import SphinxTransform
 ROOT = Path(__file__).resolve().parents[2]
 #: Of a printed table, in characters. Longer lines are prose, such as what a check found.
 WIDEST_TABLE = 100
+#: What an option in a line of text begins with.
+OPTION = re.compile(r'(<span class="pre">)(-{1,2}\w)')
 
 
 def has_columns(text: str) -> bool:
@@ -68,7 +70,8 @@ def _is_bundle(node: nodes.Node) -> bool:
 
 
 def about_page(app: Sphinx, pagename: str, template: str, context: dict, doctree: object) -> None:
-    """Give a page's template what ``tools/build_site.py`` wrote about the page."""
+    """Give a page's template what ``tools/build_site.py`` wrote about the page; mark options."""
+    context["body"] = OPTION.sub(r'\1<span class="dash">\2</span>', context.get("body", ""))
     pages = app.config.course_pages
     up = "../" * pagename.count("/")
     context["course"] = pages.get(pagename, {})
@@ -85,7 +88,7 @@ def read_about_pages(app: Sphinx) -> None:
 def keep_colons(app: Sphinx, what: str, name: str, thing: object, options: object, lines: list):
     """Keep Napoleon from taking "One line: all of it" for an attribute of the type "One line"."""
     if what in ("attribute", "data", "property"):
-        lines.insert(0, "")
+        lines.insert(0, "\\ ")  # nothing in reStructuredText, and a line without a colon
 
 
 def shorten_paths(
