@@ -28,6 +28,7 @@ myst_links_external_new_tab = False
 # The API
 autodoc_typehints = "description"
 autodoc_typehints_format = "short"
+autodoc_typehints_description_target = "documented_params"
 autodoc_member_order = "groupwise"
 autodoc_preserve_defaults = True
 add_module_names = False
