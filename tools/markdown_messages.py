@@ -6,7 +6,7 @@ it. Blocks of code are none, and neither is what has no words outside of code.
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -74,6 +74,24 @@ def headings(text: str) -> list[str]:
     return [
         inline.content for opening, inline in pairwise(tokens) if opening.type == "heading_open"
     ]
+
+
+def slug_of(heading: str) -> str:
+    """Return a heading's anchor as GitHub makes it."""
+    return re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
+
+
+def anchors_of(found: Iterable[str]) -> list[str]:
+    """Return the anchors of a text's headings as GitHub makes them, repeated ones with numbers."""
+    anchors: list[str] = []
+    for heading in found:
+        anchor = slug = slug_of(heading)
+        number = 0
+        while anchor in anchors:
+            number += 1
+            anchor = f"{slug}-{number}"
+        anchors.append(anchor)
+    return anchors
 
 
 def shape(text: str) -> list[str]:

@@ -10,7 +10,6 @@ from pygments.formatters import HtmlFormatter
 from pygments.lexers import PythonLexer
 
 from markdown_messages import headings
-from translations import slug_of
 
 #: What is no text: a fenced block, code in a line (it never goes over an empty line), a comment.
 CODE = re.compile(
@@ -83,19 +82,6 @@ def replaced(text: str, changes: Iterable[tuple[int, int, str]]) -> str:
         parts += [text[last:start], new]
         last = end
     return "".join([*parts, text[last:]])
-
-
-def anchors_of(text: str) -> list[str]:
-    """Return the anchors of a text's headings as GitHub makes them, repeated ones with numbers."""
-    anchors: list[str] = []
-    for heading in headings(text):
-        anchor = slug = slug_of(heading)
-        number = 0
-        while anchor in anchors:
-            number += 1
-            anchor = f"{slug}-{number}"
-        anchors.append(anchor)
-    return anchors
 
 
 def title_of(text: str) -> str | None:

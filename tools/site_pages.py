@@ -9,7 +9,8 @@ import nbformat
 from pygments.lexers import get_lexer_for_filename
 from pygments.util import ClassNotFound
 
-from site_markdown import Link, anchors_of, links_of, title_of
+from markdown_messages import anchors_of, headings
+from site_markdown import Link, links_of, title_of
 
 #: What a page shows of a folder: text that people wrote.
 SHOWN_OF_FOLDERS = {".h", ".md", ".mmd", ".pbtxt", ".py", ".sh", ".toml", ".yaml", ".yml"}
@@ -81,7 +82,7 @@ class Page:
     @cached_property
     def anchors(self) -> list[str]:
         """The anchors of its headings."""
-        return anchors_of("\n\n".join(self.texts))
+        return anchors_of(headings("\n\n".join(self.texts)))
 
     def links(self) -> Iterator[Link]:
         """Yield its links and pictures."""

@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
 
+from markdown_messages import slug_of
 from site_markdown import Link, links_of, replaced, with_coloured_code
 from site_pages import Page, SiteError, Sources, read_page
-from translations import counterpart, slug_of
+from translations import counterpart
 
 #: Folders of docs/ whose Markdown is no page in itself.
 NO_PAGES = {".ipynb_checkpoints", "locale", "site", "zh"}

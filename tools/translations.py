@@ -21,7 +21,7 @@ from babel.messages.pofile import read_po, write_po
 
 from drawing_messages import labels
 from exercise_messages import exercise_messages
-from markdown_messages import headings, messages, translated
+from markdown_messages import anchors_of, headings, messages, slug_of, translated
 from site_words import WORDS, site_words
 from translation_rules import problems
 
@@ -183,7 +183,7 @@ class Links:
         known = translations(read_catalog(self._root / catalog_file(source)))
         english = [heading for text in texts_of(self._root, source) for heading in headings(text)]
         chinese = [known.get(heading, heading) for heading in english]
-        return dict(zip(_slugs(english), _slugs(chinese), strict=True))
+        return dict(zip(anchors_of(english), anchors_of(chinese), strict=True))
 
     def _place(self, source: str, path: str) -> str:
         """Return the relative path that leads from a text's Chinese version to a file's."""
@@ -204,21 +204,6 @@ class Links:
             if slug_of(anchor) not in anchors.values():
                 anchor = anchors.get(slug_of(anchor), anchor)
         return (path and (place(full) or path)) + mark + anchor
-
-
-def slug_of(heading: str) -> str:
-    """Return a heading's anchor as GitHub makes it."""
-    return re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
-
-
-def _slugs(found: list[str]) -> list[str]:
-    """Return the anchors of a text's headings; those with the same words are numbered."""
-    slugs: list[str] = []
-    for heading in found:
-        slug = slug_of(heading)
-        same = sum(re.fullmatch(rf"{re.escape(slug)}(-\d+)?", one) is not None for one in slugs)
-        slugs.append(f"{slug}-{same}" if same else slug)
-    return slugs
 
 
 def _drawing_of(path: str) -> str:

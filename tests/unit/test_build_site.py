@@ -7,8 +7,9 @@ from bs4 import BeautifulSoup
 from site_repository import PNG, write_lesson, write_repository
 
 import build_site
+from markdown_messages import anchors_of, headings
 from serving_kit.paths import ROOT
-from site_markdown import anchors_of, links_of, with_coloured_code
+from site_markdown import links_of, with_coloured_code
 from site_pages import SiteError, Sources
 from site_tree import read_tree, write_sources
 from site_words import NAME, site_words, words_of
@@ -82,7 +83,7 @@ def test_an_anchor_on_the_same_page(repository, staged):
 
 def test_headings_that_are_the_same_have_anchors_that_differ():
     text = "# A\n\n## `a` b\n\n## Twice\n\n## Twice\n\n## 二\n\n```\n# no heading\n```\n"
-    assert anchors_of(text) == ["a", "a-b", "twice", "twice-1", "二"]
+    assert anchors_of(headings(text)) == ["a", "a-b", "twice", "twice-1", "二"]
 
 
 def test_links_in_folded_html_lead_to_pages(repository, staged):

@@ -10,7 +10,7 @@ import nbformat
 import pytest
 
 import translations
-from markdown_messages import PARSER, headings, messages, shape, translated
+from markdown_messages import PARSER, headings, messages, shape, slug_of, translated
 from serving_kit.paths import ROOT
 from translation_rules import problems
 
@@ -179,8 +179,8 @@ def leads_somewhere(name, link):
     if not (ROOT / other).exists():
         return False
     texts = translations.texts_of(ROOT, other) if anchor else []
-    slugs = {translations.slug_of(one) for text in texts for one in headings(text)}
-    return not anchor or translations.slug_of(anchor) in slugs
+    slugs = {slug_of(one) for text in texts for one in headings(text)}
+    return not anchor or slug_of(anchor) in slugs
 
 
 def test_a_chinese_text_leads_to_chinese_neighbours(written):
@@ -233,14 +233,6 @@ def test_a_message_that_moved_to_another_text_brings_its_translation(tmp_path):
     path = tmp_path / "page.po"
     translations.renew(path, ["Clean up", "Set up"], {"Clean up": "清理"})
     assert translations.translations(translations.read_catalog(path)) == {"Clean up": "清理"}
-
-
-def test_two_headings_with_the_same_words_have_two_anchors():
-    assert translations._slugs(["Set up", "Set-up!", "Set up"]) == [
-        "set-up",
-        "set-up-1",
-        "set-up-2",
-    ]
 
 
 def test_a_shape_knows_code_and_links_but_not_words():
