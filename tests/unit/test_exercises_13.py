@@ -24,7 +24,7 @@ def test_enough_servers(verdict):
         (lambda r, s, u: r * s / u + 1, "there are no parts of servers."),
         (lambda r, s, u: math.ceil(r * s), "the queue would grow; use the utilization"),
         (lambda r, s, u: round(r * s), "the queue would grow; use the utilization"),
-        (lambda r, s, u: math.ceil(r * s) + 1, "what about the utilization?"),
+        (lambda r, s, u: math.ceil(r * s) + 1, ": what about the utilization?"),
         (lambda r, s, u: math.ceil(r * s * u) + 1, "so divide by the utilization"),
         (lambda r, s, u: 1000, "compare with section 7"),
     ],

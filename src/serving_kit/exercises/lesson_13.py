@@ -71,23 +71,23 @@ def exercise_1(servers_needed: Callable) -> str:
             continue
         hints = {
             right - 1: _("none is to spare; what happens while a server is being replaced?"),
-            busy / utilization: _("there are no parts of servers, and one is to spare"),
-            busy / utilization + 1: _("there are no parts of servers"),
+            busy / utilization: _("there are no parts of servers, and one is to spare."),
+            busy / utilization + 1: _("there are no parts of servers."),
             math.ceil(busy): _(
                 "that many would be busy nearly all the time, and the queue would grow; use the "
-                "utilization, and add one to spare"
+                "utilization, and add one to spare."
             ),
             math.ceil(busy) + 1: _("what about the utilization?"),
             math.ceil(busy * utilization) + 1: _(
                 "a server that may be busy half of the time does less, not more, so divide by the "
-                "utilization"
+                "utilization."
             ),
         }
-        hint = next((hints[h] for h in hints if np.isclose(found, h)), _("compare with section 7"))
+        hint = next((hints[h] for h in hints if np.isclose(found, h)), _("compare with section 7."))
         raise NotYet(
             _(
                 "for {rate} requests a second of {seconds} s at a utilization of {utilization}, "
-                "expected {right}; you found {found:g}: {hint}."
+                "expected {right}; you found {found:g}: {hint}"
             ).format(
                 rate=rate,
                 seconds=seconds,
