@@ -52,7 +52,7 @@ test: env ## run every test, the notebooks among them
 	@$(PYTHON) -m ruff check --quiet .
 	@$(PYTHON) -m ruff format --quiet --check .
 	@$(PYTHON) -m serving_kit models
-	@$(PYTHON) -m pytest -n 3 --dist loadscope --no-loadscope-reorder
+	@$(PYTHON) -m pytest -n 4 --dist loadscope --no-loadscope-reorder
 
 .PHONY: test-long
 test-long: env ## run the long tests: many starts, kills, requests and graphs

@@ -31,6 +31,8 @@ SHARED_FILES = {
     "build/my_style": ("02", "04", "05", "10"),
     "notebooks/result.jpg": ("00", "07"),
 }
+#: Which lessons take longest, one after the other or on one worker: the end would wait for them.
+SLOWEST = ("02", "04", "05", "10", "08", "14", "13", "12")
 #: The file of tests in which each runs one notebook.
 RUN_TWICE = "test_cells_run_twice.py"
 #: How often the memory that processes of this session share is looked at.
@@ -131,6 +133,18 @@ class ByFile(LoadScopeScheduling):
 def uses_docker(file):
     """Tell whether a file has tests with a Docker engine, by what it imports."""
     return file.endswith(".py") and "from docker_engine import" in Path(ROOT, file).read_text()
+
+
+def pytest_collection_modifyitems(items):
+    """Run the slowest notebooks before the others, and all notebooks last."""
+    items.sort(key=lambda item: place_of(item.path))
+
+
+def place_of(path):
+    if path.suffix != ".ipynb":
+        return 0
+    number = path.name[:2]
+    return 1 + (SLOWEST.index(number) if number in SLOWEST else len(SLOWEST))
 
 
 def pytest_xdist_make_scheduler(config, log):

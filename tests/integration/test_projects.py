@@ -33,7 +33,7 @@ def test_the_lesson_leads_to_a_served_model(tmp_path, kind):
     first = code_cells(notebook)[0]
     for old, new in (
         ('MODEL = "classifier"', f'MODEL = "{kind}"'),
-        ('Path("../build/lesson_14")', 'Path("lesson_14")'),
+        ('Path("../build/lesson_14")', f'Path("{tmp_path}/lesson_14")'),
     ):
         assert old in first.source
         first.source = first.source.replace(old, new)

@@ -5,6 +5,7 @@ import re
 import resource
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -18,6 +19,7 @@ from serving_kit.server.supervisor import (
     api,
     children,
     leftovers,
+    ports,
     restarts,
     stubs,
     watch,
@@ -110,6 +112,36 @@ def test_the_command_line_of_a_restart():
     assert watch.for_restart(once, ["b", "c"]) == [
         *("tritonserver", "--x", "--load-model=b", "--load-model=c", "--exit-on-error=false")
     ]
+
+
+def test_the_ports_of_a_command_line():
+    command = [
+        *("tritonserver", "--http-address=127.0.0.1", "--http-port=8010", "--grpc-port", "8011"),
+        "--metrics-address=::1",
+    ]
+    assert ports.ports_of(command) == [("127.0.0.1", 8010), ("0.0.0.0", 8011)]
+
+
+def test_a_port_that_is_kept_is_had_by_its_number_and_by_nobody_else():
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with ports.kept([("127.0.0.1", port)]):
+        with socket.socket() as other, pytest.raises(OSError, match="already in use"):
+            other.bind(("127.0.0.1", port))  # as those that take any: without SO_REUSEADDR
+        with socket.create_server(("127.0.0.1", port)) as triton:
+            assert triton.getsockname()[1] == port
+            with ports.kept([("127.0.0.1", port)]):  # taken: for Triton to tell
+                pass
+
+
+def test_a_docker_command_is_not_stopped_before_it_has_noted_its_container(tmp_path):
+    """As the engine makes the container, whatever happens to the command."""
+    note = tmp_path / "container"
+    script = f"trap 'exit 3' TERM; sleep 0.5; echo identity >{note}; while sleep 0.1; do :; done"
+    docker = watch.Triton(["bash", "-c", script, f"--cidfile={note}"], 0, False, watch.TRITON)
+    assert docker.stop(5) == 3
+    docker._process.stdin.close()
+    assert note.read_text() == "identity\n"
 
 
 def test_process_1_knows_the_names_of_the_shared_memory():

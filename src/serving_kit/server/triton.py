@@ -135,19 +135,20 @@ class TritonServer(RunningServer):
         deadline = time.monotonic() + self.ready_timeout
         for last_try in (False, False, True):
             self.ports = self.launcher.find_ports(self._wanted_ports, usual=self._usual_ports)
-            self._launch()
-            try:
-                self.wait_until_ready(deadline - time.monotonic())
-            except ServerError:
-                # Between finding a port free and Triton taking it, another process was quicker.
-                taken = re.search(r"already in use|port is already allocated", self.log())
-                if last_try or not taken:
-                    raise
-                TritonServer.stop(self)  # of a gateway not its servers
-            else:
-                self._tell_supervisor(supervisor.READY)
-                self.version = self.metadata().get("version", "")
-                return
+            with supervisor.kept((self.spec.address, port) for port in self.ports):
+                self._launch()
+                try:
+                    self.wait_until_ready(deadline - time.monotonic())
+                except ServerError:
+                    # Before it was kept, another process was quicker.
+                    taken = re.search(r"already in use|port is already allocated", self.log())
+                    if last_try or not taken:
+                        raise
+                else:
+                    self._tell_supervisor(supervisor.READY)
+                    self.version = self.metadata().get("version", "")
+                    return
+            TritonServer.stop(self)  # of a gateway not its servers
 
     def _launch(self) -> None:
         self.run_dir = runs.new_run_dir()

@@ -8,6 +8,7 @@ everything else, and runs where nothing of the kit is installed.
 - ``watch`` runs Triton, and starts it again when it ended by itself: ``restarts`` says when;
 - ``stubs`` looks after the processes in which Triton's python backend runs models;
 - ``probe`` asks every model for a response, for Kubernetes' readiness probe;
+- ``ports`` are kept for it;
 - ``events`` is what comes from outside, ``api`` what Triton's HTTP tells, over ``web``;
 - ``leftovers`` knows what belongs to a run, and removes it; ``children`` has the system calls for
   child processes.
@@ -29,6 +30,7 @@ from .leftovers import (
     shm_prefix,
 )
 from .owned import EXIT_TIMEOUT_SECONDS, KILL_AFTER_SECONDS, own
+from .ports import kept
 from .probe import run_probe
 from .stubs import LOOK_SECONDS, STUB
 from .web import request
@@ -51,6 +53,7 @@ __all__ = [
     "STUB",
     "TEMPORARY",
     "clean_up",
+    "kept",
     "own",
     "processes_of",
     "request",

@@ -16,6 +16,7 @@ from pathlib import Path
 from .children import end_orphans
 from .events import Events
 from .leftovers import EXIT_CODE_FILE, LOG_FILE, PID_FILE, clean_up
+from .ports import kept, ports_of
 from .watch import TRITON, keep_running
 
 #: Triton responds to what it has accepted, for at most this long, before it gives up its models.
@@ -57,9 +58,10 @@ def supervise(run_dir: Path, command: list[str], inside: bool, name: str = TRITO
     (run_dir / PID_FILE).write_text(str(os.getpid()))
     events = Events(sys.stdin.fileno())
     try:
-        code, is_stopped = keep_running(
-            command, events, stop_seconds=KILL_AFTER_SECONDS, inside=inside, name=name
-        )
+        with kept(ports_of(command)):
+            code, is_stopped = keep_running(
+                command, events, stop_seconds=KILL_AFTER_SECONDS, inside=inside, name=name
+            )
         if not is_stopped:
             (run_dir / EXIT_CODE_FILE).write_text(str(code))
             while not events.wait(FOREVER_SECONDS):

@@ -1,9 +1,11 @@
 """Run Triton until it is to be stopped, and again whenever it ends by itself."""
 
+import contextlib
 import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 from . import restarts
 from .api import Api, option, to_load
@@ -16,6 +18,8 @@ from .stubs import LOOK_SECONDS, Stubs
 RESTARTS_VARIABLE = "SERVING_KIT_RESTARTS"
 #: How often one that has not responded yet is asked: a crash in between is taken for one before.
 START_LOOK_SECONDS = 0.05
+#: An engine makes a container within this time, also on a busy machine.
+CONTAINER_SECONDS = 10
 #: The exit code of a command that cannot be started, as shells have it.
 NOT_STARTED = 127
 #: What is run, in words. Of another program, as the gateway before several servers, nothing more is
@@ -35,7 +39,7 @@ class Triton:
 
     def __init__(self, command: list[str], restarts: int, inside: bool, name: str):
         self._began = time.monotonic()
-        self._restarts = restarts
+        self._restarts, self._command = restarts, command
         self._process = subprocess.Popen(
             command,
             # The client of a container tells it by this that it has died, or that we have.
@@ -78,12 +82,29 @@ class Triton:
 
     def stop(self, seconds: float) -> int:
         """Ask it to end; insist when it does not within some seconds. Returns its exit code."""
+        self._wait_for_container()
         self._process.terminate()
         try:
             return self._process.wait(seconds)
         except subprocess.TimeoutExpired:
             self._process.kill()
             return self._process.wait()
+
+    def _wait_for_container(self) -> None:
+        """Let a docker command note the container that is being made, so that it can be removed."""
+        if note := option(self._command, "cidfile"):
+            deadline = time.monotonic() + CONTAINER_SECONDS
+            while not is_filled(Path(note)) and self._process.poll() is None:
+                if time.monotonic() > deadline:
+                    break
+                time.sleep(START_LOOK_SECONDS)
+
+
+def is_filled(file: Path) -> bool:
+    """Tell whether a file is there, and not empty."""
+    with contextlib.suppress(FileNotFoundError):
+        return file.stat().st_size > 0
+    return False
 
 
 def keep_running(
