@@ -15,6 +15,7 @@ from urllib.parse import quote, unquote, urlsplit
 from markdown_messages import slug_of
 from site_markdown import Link, links_of, replaced, with_coloured_code
 from site_pages import Page, SiteError, Sources, read_page
+from site_words import other_language
 from translations import counterpart
 
 #: Folders of docs/ whose Markdown is no page in itself.
@@ -111,12 +112,6 @@ def _between(here: str, there: str) -> str:
     return posixpath.relpath(there, posixpath.dirname(here) or ".")
 
 
-def other_language(sources: Sources, address: str) -> str:
-    """Return what leads from a page to the same page in the other language."""
-    up = "../" * address.count("/")
-    return f"{up}zh/{address}" if sources.language == "en" else f"{up}../{address}"
-
-
 def _changed(tree: Tree, page: Page, link: Link) -> tuple[int, int, str]:
     """Return the place in a text where a link stands, and what has to stand there."""
     sources = tree.sources
@@ -124,7 +119,7 @@ def _changed(tree: Tree, page: Page, link: Link) -> tuple[int, int, str]:
     if link.is_picture:
         return *place, _picture(tree, page, link)
     if _leads_to_translation(page, link):
-        href = other_language(sources, page.address)
+        href = other_language(sources.language, page.address)
         return link.start, link.end, f'<a class="translation" href="{href}">{link.text}</a>'
     target = _target(sources, page, link)
     if target is None:

@@ -4,11 +4,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import jinja2
-from babel.messages.pofile import read_po
 from jinja2.ext import extract_from_ast
 
+from catalogs import LOCALE, read_catalog, translations
+
 #: Their translations: ``make translations`` renews and checks this file with all others.
-WORDS = Path("docs", "locale", "zh_CN", "LC_MESSAGES", "site.po")
+WORDS = LOCALE / "site.po"
 #: The site's settings and templates.
 SITE = Path(__file__).resolve().parent.parent / "docs" / "site"
 #: The name of the site.
@@ -39,6 +40,16 @@ def words_of(root: Path, language: str) -> Callable[[str], str]:
     """Return what translates the site's own words; without a translation they stay English."""
     if language == "en":
         return lambda word: word
-    with (root / WORDS).open("rb") as file:
-        known = {one.id: one.string for one in read_po(file) if one.string and not one.fuzzy}
+    known = translations(read_catalog(root / WORDS))
     return lambda word: known.get(word, word)
+
+
+def other_language(language: str, address: str) -> str:
+    """Return what leads from a page of the site to the same page in the other language.
+
+    Args:
+        language: that of the page.
+        address: where the page lies in the folder of its language.
+    """
+    up = "../" * address.count("/")
+    return f"{up}zh/{address}" if language == "en" else f"{up}../{address}"

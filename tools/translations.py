@@ -16,9 +16,7 @@ from functools import cache
 from pathlib import Path
 from urllib.parse import unquote
 
-from babel.messages.catalog import Catalog
-from babel.messages.pofile import read_po, write_po
-
+from catalogs import LOCALE, read_catalog, renew, translations
 from drawing_messages import labels
 from exercise_messages import exercise_messages
 from markdown_messages import anchors_of, headings, messages, slug_of, translated
@@ -26,8 +24,6 @@ from site_words import WORDS, site_words
 from translation_rules import problems
 
 ROOT = Path(__file__).resolve().parent.parent
-LANGUAGE = "zh_CN"
-LOCALE = Path("docs", "locale", LANGUAGE, "LC_MESSAGES")
 EXERCISES = LOCALE / "exercises.po"
 #: The texts with translations, as patterns. Figures that a command measures are not among them.
 TEXTS = ("README.md", "notebooks/*.md", "notebooks/*.ipynb", "demo.zip-builder/files/README.md")
@@ -35,17 +31,6 @@ DOCS = "docs/*.md"
 DRAWINGS = "docs/drawings"
 #: The line by which a text leads to its translation, and the other way round.
 TO_CHINESE, TO_ENGLISH = "[中文](", "[English]("
-#: What a new file of messages begins with.
-HEADER = "# Messages of the course, and their translations: see docs/contributing.md."
-PROJECT = {
-    "project": "oneflow-serving-kit",
-    "version": "0.1.0",
-    "msgid_bugs_address": "see docs/contributing.md",
-    "last_translator": "see docs/contributing.md",
-    "language_team": "see docs/contributing.md",
-}
-#: Messages are not wrapped: one that changes is one line that changes.
-WIDTH = 0
 
 
 def sources(root: Path) -> list[str]:
@@ -68,41 +53,6 @@ def counterpart(source: str) -> str:
 def catalog_file(source: str) -> Path:
     """Return where a text's messages and translations lie, by its path in the repository."""
     return LOCALE / Path(source).with_suffix(".po")
-
-
-def read_catalog(path: Path) -> Catalog:
-    """Return the messages and translations of a file; none if there is no such file."""
-    if not path.exists():
-        return Catalog(locale=LANGUAGE, header_comment=HEADER, fuzzy=False, **PROJECT)
-    with path.open("rb") as file:
-        return read_po(file, locale=LANGUAGE)
-
-
-def renew(path: Path, found: list[str], known: dict[str, str]) -> None:
-    """Bring a file of messages up to date; a changed one keeps its translation, marked as fuzzy.
-
-    Args:
-        path: the file.
-        found: the messages of its text, in order.
-        known: translations of all texts: a message that moved to this one has its own already.
-    """
-    template = Catalog(locale=LANGUAGE)
-    for message in found:
-        template.add(message)
-    catalog = read_catalog(path)
-    catalog.update(template, update_creation_date=False)
-    for one in catalog:
-        if one.id in known and (one.fuzzy or not one.string):
-            one.string = known[one.id]
-            one.flags.discard("fuzzy")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("wb") as file:
-        write_po(file, catalog, width=WIDTH, ignore_obsolete=True, include_previous=True)
-
-
-def translations(catalog: Catalog) -> dict[str, str]:
-    """Return the translations by message; those that are missing or fuzzy are left out."""
-    return {one.id: one.string for one in catalog if one.id and one.string and not one.fuzzy}
 
 
 def to_do(path: Path) -> list[str]:

@@ -15,6 +15,8 @@ from search_words import SearchChinese, SearchEnglish
 from sphinx.application import Sphinx
 from sphinx.transforms import SphinxTransform
 
+from site_words import other_language
+
 ROOT = Path(__file__).resolve().parents[2]
 #: Of a printed table, in characters. Longer lines are prose, such as what a check found.
 WIDEST_TABLE = 100
@@ -73,11 +75,9 @@ def about_page(app: Sphinx, pagename: str, template: str, context: dict, doctree
     """Give a page's template what ``tools/build_site.py`` wrote about the page; mark options."""
     context["body"] = OPTION.sub(r'\1<span class="dash">\2</span>', context.get("body", ""))
     pages = app.config.course_pages
-    up = "../" * pagename.count("/")
     context["course"] = pages.get(pagename, {})
-    context["other_language"] = (
-        f"{up}zh/{pagename}.html" if app.config.language == "en" else f"{up}../{pagename}.html"
-    )
+    language = "en" if app.config.language == "en" else "zh"
+    context["other_language"] = other_language(language, f"{pagename}.html")
 
 
 def read_about_pages(app: Sphinx) -> None:

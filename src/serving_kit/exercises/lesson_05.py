@@ -97,7 +97,7 @@ def exercise_1(text: str) -> str:
 def exercise_2(text: str) -> str:
     """Check a configuration that a learner wrote for the graph in ``BLEND``."""
     check_config(text, BLEND)
-    return _("Anyone who reads this knows what to send, without seeing the graph.")
+    return _("This tells the author of a client what to send, without the graph.")
 
 
 def exercise_3(roll_back: Callable) -> str:

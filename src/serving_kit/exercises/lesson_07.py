@@ -244,7 +244,7 @@ def _most_together(url: str, before: Counter, rows: int) -> int:
 def exercise_3(retry_within: Callable) -> str:
     """Check a function that retries with pauses within a time limit, on a clock of our own."""
     _retries.check(retry_within)
-    return _("It is patient with the server, and honest with the person who waits.")
+    return _("It gives the server time to come back, and its user an error in time.")
 
 
 def exercise_quiz(letters: str) -> str:
